@@ -1,0 +1,1 @@
+"""Convolution variants, one file each."""

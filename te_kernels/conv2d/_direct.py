@@ -1,0 +1,64 @@
+"""What the direct convolution variants share: they differ only in the layouts they read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+
+from te_kernels.conv2d import _output_stationary as algorithm
+from te_kernels.conv2d._tiles import best_tiles
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Layouts, Reject, Variant
+
+
+@dataclass(frozen=True)
+class DirectVariant(Variant):
+    """Base of the direct variants. Knobs: the register tile (see ``_output_stationary``) and the layouts."""
+
+    family = "direct"
+    task_type = ConvTask
+    relative_error = 2e-5
+
+    data: str
+    out: str
+    rows: int
+    pixels: int
+    vectors: int
+    lanes: int
+    flat: bool
+
+    @classmethod
+    def _tiled(cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 2) -> Iterator[DirectVariant]:
+        if task.depthwise:
+            raise Reject(f"depthwise ({task.groups} groups of one channel): the depthwise variants cover it")
+        per_group = task.k // task.groups
+        if task.groups > 1 and out != "NHWC" and per_group % machine.vector_lanes:
+            raise Reject(
+                f"{per_group} output channels a group are not a multiple of the block {machine.vector_lanes} of {out}"
+            )
+        flat = task.pointwise
+        tiles = best_tiles(task, machine, flat, count)
+        if flat and max((t.rows * t.pixels * t.vectors for t in tiles), default=0) < 8:
+            flat, tiles = False, best_tiles(task, machine, False, count)  # H*W has no useful divisor
+        for tile in tiles:
+            yield cls(data, out, tile.rows, tile.pixels, tile.vectors, tile.lanes, flat)
+
+    def _geometry(self, task: ConvTask) -> algorithm.Geometry:
+        tile = algorithm.Tile(self.rows, self.pixels, self.vectors, self.lanes)
+        return algorithm.Geometry(task, tile, self.flat)
+
+    def layouts(self, task: ConvTask) -> Layouts:
+        return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
+
+    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
+        return algorithm.pack(self._geometry(task), params)
+
+    def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
+        return algorithm.prim_func(self._geometry(task), self.layouts(task), machine)
+
+    def workspace_bytes(self, task: ConvTask) -> int:
+        return algorithm.workspace_bytes(self._geometry(task))

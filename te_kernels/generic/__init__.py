@@ -1,0 +1,1 @@
+"""Operators that are neither convolution, pooling nor dense."""

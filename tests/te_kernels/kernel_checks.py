@@ -1,0 +1,45 @@
+"""Build a variant for a task, run it on seeded data and return its relative error; shared by the kernel tests."""
+
+from __future__ import annotations
+
+import tvm
+
+from te_kernels import check
+from te_kernels.machine import Machine, describe, host_target
+from te_kernels.task import Task
+from te_kernels.variant import Reject, Variant, all_variants
+
+TARGET = host_target(1)
+MACHINE: Machine = describe(TARGET, 1)
+
+
+def error_of(task: Task, variant: Variant, case: check.Case | None = None) -> float:
+    """Relative error of ``variant`` on ``task`` against the float64 oracle."""
+    func = variant.prim_func(task, MACHINE).with_attr("global_symbol", "main")
+    module = tvm.compile(tvm.IRModule({"main": func}), target=TARGET)
+    case = case or check.make_case(task)
+    args = check.arguments(case, variant)
+    module["main"](*args)
+    return check.relative_error(case, variant, args)
+
+
+def check_all(task: Task, names: list[str] | None = None) -> list[str]:
+    """Every candidate of every variant (or of those named) that applies to ``task`` meets its own error bound.
+
+    Returns the labels of the candidates that were checked.
+    """
+    checked = []
+    case = check.make_case(task)
+    for name, cls in all_variants().items():
+        if cls.task_type is not type(task) or (names is not None and name not in names):
+            continue
+        try:
+            candidates = list(cls.candidates(task, MACHINE))
+        except Reject as reason:
+            assert str(reason).strip(), f"{name} rejects {task} without a reason"
+            continue
+        for variant in candidates:
+            error = error_of(task, variant, case)
+            assert error <= variant.relative_error, f"{variant.label} on {task}: relative error {error:.2e}"
+            checked.append(variant.label)
+    return checked
