@@ -75,7 +75,5 @@ def _compute(t: ConvTask) -> list[te.Tensor]:
 
     acc = te.compute(t.output_shape, element, name="acc")
     tensors, constants, read_tensor, read_constant = epilogue_placeholders(t, "NCHW")
-    out = te.compute(
-        t.output_shape, lambda *i: ep.apply(acc[i], t.steps, read_constant, read_tensor, i), name="out"
-    )
+    out = te.compute(t.output_shape, lambda *i: ep.apply(acc[i], t.steps, read_constant, read_tensor, i), name="out")
     return [data, *tensors, weight, *constants, out]

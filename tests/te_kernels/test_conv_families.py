@@ -12,6 +12,8 @@ from tests.te_kernels.kernel_checks import check_all
 
 FAMILIES = [
     "sum2d",
+    "depthwise_nchwc",
+    "depthwise_nhwc",
 ]
 RELU = (Step("bias"), Step("relu"))
 SAME3 = (1, 1, 1, 1)
@@ -55,9 +57,7 @@ def conv_tasks(draw: st.DrawFn) -> ConvTask:
     h = draw(st.integers(max(1, dilation[0] * (r - 1) + 1 - pad[0] - pad[2]), 18))
     w = draw(st.integers(max(1, dilation[1] * (s - 1) + 1 - pad[1] - pad[3]), 18))
     steps = draw(st.sampled_from([(), RELU, (Step("scale"), Step("add"), Step("leaky", (0.1,)))]))
-    return ConvTask(
-        draw(st.integers(1, 2)), groups * cg, h, w, groups * kg, r, s, stride, pad, dilation, groups, steps
-    )
+    return ConvTask(draw(st.integers(1, 2)), groups * cg, h, w, groups * kg, r, s, stride, pad, dilation, groups, steps)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
