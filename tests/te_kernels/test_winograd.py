@@ -1,0 +1,142 @@
+"""Winograd: transform matrices in exact fractions, kernels against the float64 oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from te_kernels.conv2d._winograd_geometry import Blocking
+from te_kernels.conv2d._winograd_linear import straight_line
+from te_kernels.conv2d._winograd_matrices import cook_toom
+from te_kernels.conv2d.winograd_nchwc import WinogradNCHWc
+from te_kernels.conv2d.winograd_nhwc import WinogradNHWC
+from te_kernels.epilogue import Step
+from te_kernels.task import ConvTask
+from te_kernels.variant import Reject
+from tests.te_kernels.kernel_checks import MACHINE, check_all, error_of
+
+WINOGRAD = ["winograd_nchwc", "winograd_nhwc", "winograd_nhwc_nchwc", "winograd_nchwc_nhwc"]
+RELU = (Step("bias"), Step("relu"))
+SIZES = [(2, 3), (3, 3), (4, 3), (6, 3), (2, 5), (3, 5), (2, 7), (1, 3), (5, 2)]
+
+
+def _combine(terms: list[tuple[Fraction, Fraction]]) -> Fraction:
+    return sum((c * v for c, v in terms), Fraction(0))
+
+
+@pytest.mark.parametrize(
+    ("m", "r", "points"),
+    [(m, r, None) for m, r in SIZES] + [(4, 3, (0, Fraction(1, 2), Fraction(-1, 2), 3, Fraction(-2, 3)))],
+)
+def test_matrices_are_exact(m: int, r: int, points: tuple[Fraction, ...] | None) -> None:
+    """Matrices and their straight-line programs compute the correlation exactly, for random rational operands."""
+    matrices = cook_toom(m, r, points)
+    rng = random.Random(m * 10 + r)
+    for _ in range(5):
+        d = [Fraction(rng.randint(-99, 99), rng.randint(1, 9)) for _ in range(matrices.size)]
+        g = [Fraction(rng.randint(-99, 99), rng.randint(1, 9)) for _ in range(r)]
+        expected = [sum(d[i + k] * g[k] for k in range(r)) for i in range(m)]
+        filtered = [sum(a * b for a, b in zip(row, g, strict=True)) for row in matrices.g]
+        plain = [sum(a * b for a, b in zip(row, d, strict=True)) for row in matrices.bt]
+        transformed = straight_line(matrices.bt).run(d, _combine)
+        assert transformed == plain
+        products = [a * b for a, b in zip(transformed, filtered, strict=True)]
+        assert straight_line(matrices.at).run(products, _combine) == expected
+
+
+def test_matrices_refuse_bad_points() -> None:
+    with pytest.raises(ValueError, match="5 distinct finite points"):
+        cook_toom(4, 3, (Fraction(0), Fraction(1), Fraction(1), Fraction(2), Fraction(3)))
+    with pytest.raises(ValueError, match="at least one output"):
+        cook_toom(0, 3)
+    with pytest.raises(ValueError, match="useless in float32"):
+        cook_toom(12, 7)
+
+
+def test_shared_sums() -> None:
+    """The textbook counts: 12 operations for B^T and 10 for A^T of F(4,3), 4 and 4 for F(2,3)."""
+    for m, operations in ((2, (4, 4)), (4, (12, 10))):
+        matrices = cook_toom(m, 3)
+        assert (straight_line(matrices.bt).operations, straight_line(matrices.at).operations) == operations
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ConvTask(2, 24, 9, 13, 40, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=(Step("bias"), Step("add"), Step("relu"))),
+        ConvTask(1, 33, 7, 6, 17, 3, 3, (1, 1), (0, 2, 1, 0), epilogue=(Step("scale"), Step("bias"), Step("silu"))),
+        ConvTask(1, 64, 14, 14, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU),
+        ConvTask(1, 16, 3, 19, 16, 3, 3),
+    ],
+    ids=str,
+)
+def test_winograd_matches_oracle(task: ConvTask) -> None:
+    assert check_all(task, WINOGRAD)
+
+
+@pytest.mark.parametrize(
+    ("blocking", "bound"),
+    [
+        (Blocking(2, 5, 2, 16, 12, 1), 2e-6),
+        (Blocking(4, 4, 2, 16, 9, 2), 2e-5),
+        (Blocking(4, 3, 3, 16, 3, 1), 2e-5),
+        (Blocking(6, 4, 1, 16, 4, 2), 6e-5),
+    ],
+    ids=str,
+)
+def test_any_blocking(blocking: Blocking, bound: float) -> None:
+    """Blocks, register tiles and chunks that divide nothing, and every size's own error."""
+    task = ConvTask(1, 20, 13, 11, 70, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU)
+    knobs = dataclasses.asdict(blocking) | {"lanes": MACHINE.vector_lanes}
+    assert error_of(task, WinogradNCHWc(MACHINE.blocked_layout, MACHINE.blocked_layout, **knobs)) <= bound
+    assert error_of(task, WinogradNHWC("NHWC", "NHWC", **knobs)) <= bound
+
+
+@pytest.mark.parametrize(("m", "bound"), [(2, 2e-6), (4, 2e-5)])
+def test_error_at_512_channels(m: int, bound: float) -> None:
+    task = ConvTask(1, 512, 10, 10, 32, 3, 3, (1, 1), (1, 1, 1, 1))
+    layout, lanes = MACHINE.blocked_layout, MACHINE.vector_lanes
+    assert error_of(task, WinogradNCHWc(layout, layout, m, 5, 2, lanes, 25, 1)) <= bound
+
+
+def test_candidates_are_few_and_parallel() -> None:
+    machine = dataclasses.replace(MACHINE, threads=2)
+    for c, size in ((64, 56), (128, 28), (256, 14), (512, 7), (512, 28), (64, 224)):
+        task = ConvTask(1, c, size, size, c, 3, 3, (1, 1), (1, 1, 1, 1))
+        candidates = list(WinogradNCHWc.candidates(task, machine))
+        assert 1 <= len(candidates) <= 3
+        for v in candidates:
+            geometry = v._geometry(task)
+            assert max(geometry.blocks, geometry.chunks) >= 2
+            assert v.tile * v.vectors + v.vectors + 1 <= machine.vector_registers
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (ConvTask(1, 32, 9, 9, 32, 5, 5), "5x5"),
+        (ConvTask(1, 32, 9, 9, 32, 3, 3, (2, 2)), "stride"),
+        (ConvTask(1, 32, 9, 9, 32, 3, 3, dilation=(2, 2)), "dilation"),
+        (ConvTask(1, 32, 9, 9, 32, 3, 3, groups=2), "groups is 2"),
+        (ConvTask(1, 1, 9, 9, 32, 3, 3), "1 input channels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rejections_say_why(task: ConvTask, reason: str) -> None:
+    with pytest.raises(Reject, match=reason):
+        list(WinogradNCHWc.candidates(task, MACHINE))
+
+
+def test_weights_are_transformed_in_float64() -> None:
+    task = ConvTask(1, 16, 8, 8, 16, 3, 3)
+    weight = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32)
+    layout, lanes = MACHINE.blocked_layout, MACHINE.vector_lanes
+    packed = WinogradNCHWc(layout, layout, 4, 4, 1, lanes, 4, 1).pack(task, [weight])[0]
+    g = np.array(cook_toom(4, 3).g, dtype=np.float64)
+    expected = np.einsum("ai,kcij,bj->abck", g, weight.astype(np.float64), g).reshape(36, 16, 16).astype(np.float32)
+    stored = packed.reshape(36, 16 // lanes, 16, lanes).transpose(0, 2, 1, 3).reshape(36, 16, 16)
+    np.testing.assert_allclose(stored, expected, rtol=2e-7)  # one rounding to float32
