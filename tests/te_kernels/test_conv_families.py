@@ -12,6 +12,10 @@ from tests.te_kernels.kernel_checks import check_all
 
 FAMILIES = [
     "sum2d",
+    "direct_nchw",
+    "depthwise_nchw",
+    "im2col_gemm",
+    "gemm_1x1_nchw",
     "depthwise_nchwc",
     "depthwise_nhwc",
 ]

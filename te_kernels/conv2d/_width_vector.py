@@ -1,0 +1,299 @@
+"""Convolution in NCHW with vectors of output positions: the algorithm behind direct_nchw, im2col and 1x1 in NCHW.
+
+The output map of a block of rows is seen as one line of positions, ``row`` floats from one output row to the next, and
+cut into vectors regardless of where rows end; so a 7x7 map fills vectors as well as a 112x112 one. A register tile
+holds ``channels x vectors`` vectors; for each element of the reduction it loads ``vectors`` vectors of input and
+broadcasts ``channels`` weights:
+
+    for n, block of rows:                               parallel (with parts of k where the rows are few)
+      source = input rows, arranged so that every window element of a line is contiguous
+      for g, block of channels of k:
+        for tile of vectors:
+          acc[channels, vectors, V] = 0
+          for c, r, s:
+            acc[i, v] += W[i, c, r, s] * source[c, r, s, position]
+        out = epilogue(acc), cropped to the map
+
+``source`` is one of
+- ``shifted``: the padded rows, split by stride phase; element (r, s) is the line moved by ``a*row + b``. Rows keep the
+  padding between them, so (s-1)*dilation positions of each row are computed for nothing;
+- ``columns``: the im2col buffer, one line for each c, r, s; no position is wasted, the buffer is r*s times as large;
+- ``none``: the input itself, for a 1x1 convolution whose map the tiles divide.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import te, tirx
+
+from te_kernels import epilogue as ep
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import epilogue_placeholders
+
+_FMAS_IN_FLIGHT = 8
+
+
+def cdiv(a: int, b: int) -> int:
+    """Ceiling division."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Loop bounds of one task: source kind, output rows in a block, output channels and vectors in a register tile."""
+
+    task: ConvTask
+    source: str
+    rows: int
+    channels: int
+    vectors: int
+    lanes: int
+
+    @property
+    def row(self) -> int:
+        """Positions from one output row to the next on the line."""
+        t = self.task
+        return t.ow + ((t.s - 1) * t.dilation[1] // t.stride[1] if self.source == "shifted" else 0)
+
+    @property
+    def row_blocks(self) -> int:
+        return cdiv(self.task.oh, self.rows)
+
+    @property
+    def tile(self) -> int:
+        """Positions in a register tile."""
+        return self.vectors * self.lanes
+
+    @property
+    def tiles(self) -> int:
+        """Register tiles that cover the line of one block of rows."""
+        return cdiv((self.rows - 1) * self.row + self.task.ow, self.tile)
+
+    @property
+    def channel_blocks(self) -> int:
+        """Register tiles that cover the output channels of one group."""
+        return cdiv(self.task.k // self.task.groups, self.channels)
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Lines of the source for each channel: stride phases, or window elements."""
+        t = self.task
+        if self.source == "columns":
+            return t.r, t.s
+        phases = [
+            max(i * d % st for i in range(n)) + 1 for n, d, st in zip((t.r, t.s), t.dilation, t.stride, strict=True)
+        ]
+        return phases[0], phases[1]
+
+    @property
+    def source_rows(self) -> int:
+        """Rows of ``row`` floats in one line of the source, overshoot included."""
+        t = self.task
+        furthest = self.tiles * self.tile
+        if self.source == "shifted":
+            furthest += (t.r - 1) * t.dilation[0] // t.stride[0] * self.row
+            furthest += (t.s - 1) * t.dilation[1] // t.stride[1]
+        return cdiv(furthest, self.row)
+
+    @property
+    def source_bytes(self) -> int:
+        """Size of the source of one block of rows and one group."""
+        if self.source == "none":
+            return 0
+        return 4 * (self.task.c // self.task.groups) * self.planes[0] * self.planes[1] * self.source_rows * self.row
+
+    @property
+    def exact(self) -> bool:
+        """Whether the tiles cover nothing but the map, so that they can be stored as they are."""
+        return self.row == self.task.ow and self.tiles * self.tile == self.rows * self.task.ow
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the tiles could read the input itself."""
+        return self.task.pointwise and self.exact and self.task.oh % self.rows == 0
+
+
+def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
+    """Weight as [g, k block, c, r, s, channels], zero where channels are padded; constants unchanged."""
+    t = geometry.task
+    kg, blocks, channels = t.k // t.groups, geometry.channel_blocks, geometry.channels
+    padded = np.zeros((t.groups, blocks * channels, t.c // t.groups, t.r, t.s), np.float32)
+    padded[:, :kg] = params[0].reshape(t.groups, kg, t.c // t.groups, t.r, t.s)
+    weight = padded.reshape(t.groups, blocks, channels, t.c // t.groups, t.r, t.s).transpose(0, 1, 3, 4, 5, 2)
+    return [np.ascontiguousarray(weight), *params[1:]]
+
+
+def _source(geometry: Geometry, data: te.Tensor) -> te.Tensor:
+    """The lines that one block of rows reads: [n, row block, c, plane, plane, row of the line * row + column]."""
+    t = geometry.task
+    (top, left, _, _), (sh, sw), (dh, dw) = t.pad, t.stride, t.dilation
+    columns = geometry.source == "columns"
+
+    def element(n: Any, block: Any, c: Any, i: Any, j: Any, q: Any) -> Any:
+        h, w = block * geometry.rows + q // geometry.row, q % geometry.row
+        y = h * sh + (i * dh if columns else i) - top
+        x = w * sw + (j * dw if columns else j) - left
+        inside = tirx.all(y >= 0, y < t.h, x >= 0, x < t.w)
+        return tirx.if_then_else(inside, data[n, c, y, x], tirx.const(0.0, "float32"))
+
+    shape = (t.n, geometry.row_blocks, t.c, *geometry.planes, geometry.source_rows * geometry.row)
+    return te.compute(shape, element, name="source")
+
+
+def compute(geometry: Geometry) -> list[te.Tensor]:
+    """The algorithm. Returns (data, tensors..., weight, constants..., output)."""
+    t, lanes = geometry.task, geometry.lanes
+    cg, kg = t.c // t.groups, t.k // t.groups
+    (sh, sw), (dh, dw) = t.stride, t.dilation
+    data = te.placeholder((t.n, t.c, t.h, t.w), "float32", name="data")
+    weight = te.placeholder(
+        (t.groups, geometry.channel_blocks, cg, t.r, t.s, geometry.channels), "float32", name="weight"
+    )
+    source = None if geometry.source == "none" else _source(geometry, data)
+    c = te.reduce_axis((0, cg), name="c")
+    r = te.reduce_axis((0, t.r), name="r")
+    s = te.reduce_axis((0, t.s), name="s")
+
+    def element(n: Any, block: Any, g: Any, kb: Any, ki: Any, tile: Any, v: Any, lane: Any) -> Any:
+        q = tile * geometry.tile + v * lanes + lane
+        channel = g * cg + c
+        if source is None:
+            p = block * (geometry.rows * t.ow) + q
+            x = data[n, channel, p // t.w, p % t.w]
+        elif geometry.source == "columns":
+            x = source[n, block, channel, r, s, q]
+        else:
+            shift = r * dh // sh * geometry.row + s * dw // sw
+            x = source[n, block, channel, r * dh % sh, s * dw % sw, q + shift]
+        return te.sum(weight[g, kb, c, r, s, ki] * x, axis=[c, r, s])
+
+    acc = te.compute(
+        (t.n, geometry.row_blocks, t.groups, geometry.channel_blocks, geometry.channels,
+         geometry.tiles, geometry.vectors, lanes),
+        element,
+        name="acc",
+    )  # fmt: skip
+    tensors, constants, read_tensor, read_constant = epilogue_placeholders(t, "NCHW")
+
+    def store(n: Any, k: Any, h: Any, w: Any) -> Any:
+        g, kk = (k // kg, k % kg) if t.groups > 1 else (0, k)
+        q = h % geometry.rows * geometry.row + w
+        value = acc[
+            n, h // geometry.rows, g, kk // geometry.channels, kk % geometry.channels,
+            q // geometry.tile, q % geometry.tile // lanes, q % lanes,
+        ]  # fmt: skip
+        return ep.apply(value, t.steps, read_constant, read_tensor, (n, k, h, w))
+
+    out = te.compute(t.output_shape, store, name="out")
+    return [data, *tensors, weight, *constants, out]
+
+
+def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
+    """Algorithm and schedule."""
+    t, lanes = geometry.task, geometry.lanes
+    sch = tvm.s_tir.Schedule(te.create_prim_func(compute(geometry)))
+    out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
+    n, k, h, w = sch.get_loops(out)
+    block, hi = sch.split(h, [None, geometry.rows])
+    g, k = sch.split(k, [t.groups, None])
+    kb, ki = sch.split(k, [None, geometry.channels])
+    sch.reorder(n, block, g, kb, ki, hi, w)
+    outer = [n, block]
+    if t.groups > 1:
+        outer.append(g)  # no two groups share input
+    elif machine.threads > 1 and t.n * geometry.row_blocks < 4 * machine.threads and geometry.channel_blocks > 1:
+        part, kb = sch.split(kb, [_parts(geometry.channel_blocks, machine.threads), None])
+        sch.reorder(n, block, part, g, kb, ki, hi, w)
+        outer.append(part)
+    par = sch.fuse(*outer)
+    sch.parallel(par)
+    if geometry.exact and t.oh % geometry.rows == 0 and (t.ow % geometry.tile == 0 or geometry.tile % t.ow == 0):
+        line = sch.fuse(hi, w)
+        tile, position = sch.split(line, [None, geometry.tile])
+        v, lane = sch.split(position, [None, lanes])
+        sch.reorder(kb, tile, ki, v, lane)
+        sch.compute_at(acc, tile, preserve_unit_loops=True)
+        sch.unroll(ki)
+        sch.unroll(v)
+        sch.vectorize(lane)
+    else:
+        sch.compute_at(acc, kb, preserve_unit_loops=True)
+        line = w
+        if geometry.row == t.ow and t.oh % geometry.rows == 0:
+            line = sch.fuse(hi, w)
+        extent = t.ow if line is w else t.ow * geometry.rows
+        vector = next(size for size in (lanes, lanes // 2, lanes // 4, 1) if size <= 1 or extent % size == 0)
+        if vector > 1:
+            _, lane = sch.split(line, [None, vector])
+            sch.vectorize(lane)
+    sch.set_scope(acc, 0, "local")
+    if geometry.source != "none":
+        copy = sch.get_sblock("source")
+        sch.compute_at(copy, par, preserve_unit_loops=True)
+        sch.split(sch.get_loops(copy)[-1], [None, geometry.row])  # LLVM vectorises the row, edges as masked loads
+    *_, ki_, tile_, v_, lane_, c_, r_, s_ = sch.get_loops(acc)
+    sch.reorder(tile_, r_, s_, c_, ki_, v_, lane_)
+    sch.vectorize(lane_)
+    sch.unroll(v_)
+    sch.unroll(ki_)
+    sch.decompose_reduction(acc, r_)
+    return sch.mod["main"]
+
+
+def _parts(total: int, threads: int) -> int:
+    """Into how many parts ``total`` channel blocks are dealt to the threads."""
+    return next((d for d in range(threads, min(total, 4 * threads) + 1) if total % d == 0), min(total, threads))
+
+
+def best(task: ConvTask, machine: Machine, source: str, count: int) -> list[Geometry]:
+    """The ``count`` geometries with the highest modelled throughput, no two with the same number of vectors."""
+    scored: list[tuple[float, Geometry]] = []
+    per_group = task.k // task.groups
+    for channels, vectors in itertools.product(range(1, min(per_group, 14) + 1), (1, 2, 3, 4, 5, 6, 7, 8, 10, 12)):
+        if channels * vectors + vectors + 1 > machine.vector_registers + (vectors if channels > 1 else 0) // 2:
+            continue
+        if task.groups > 1 and per_group % channels:
+            continue  # the loops over k split into groups and tiles only where the tiles divide
+        for rows in sorted({*range(1, min(task.oh, 16) + 1), *(cdiv(task.oh, i) for i in (1, 2, 3, 4, 6))}):
+            geometry = Geometry(task, source, rows, channels, vectors, machine.vector_lanes)
+            if source == "none" and not geometry.in_place:
+                continue
+            scored.append((_efficiency(geometry, machine), geometry))
+    scored.sort(key=lambda item: -item[0])
+    chosen: dict[int, Geometry] = {}
+    for _, geometry in scored:
+        chosen.setdefault(geometry.vectors, geometry)
+    return list(chosen.values())[:count]
+
+
+def _efficiency(geometry: Geometry, machine: Machine) -> float:
+    """Modelled fraction of the FMA peak."""
+    t = geometry.task
+    accumulators = geometry.channels * geometry.vectors
+    positions = geometry.row_blocks * geometry.tiles * geometry.tile
+    useful = t.oh * t.ow / positions * t.k / (geometry.channel_blocks * geometry.channels * t.groups)
+    latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
+    # two loads a cycle beside two multiply-adds; a shifted vector touches two cache lines
+    unaligned = 1.7 if geometry.source == "shifted" and t.s > 1 else 1.0
+    ports = min(1.0, accumulators / (unaligned * geometry.vectors + geometry.channels))
+    per_block = t.k // t.groups * t.r * t.s * t.c  # multiply-adds for each position
+    copied = geometry.source_bytes / 4 / (geometry.tiles * geometry.tile)
+    copying = per_block / (per_block + 12.0 * copied + 24.0 * t.k * (not geometry.exact))
+    cache = 1.0
+    if geometry.source_bytes > machine.l2_bytes // 2:
+        cache = 0.8
+    # the weights pass once for each block of rows: enough positions must share them
+    weights = geometry.tiles * geometry.tile / (geometry.tiles * geometry.tile + 12.0)
+    return useful * latency * ports * copying * cache * weights * accumulators / (accumulators + 1.0)
+
+
+def workspace_bytes(geometry: Geometry) -> int:
+    """The source of one block of rows and the accumulators of a block of channels, for one thread."""
+    tile = geometry.channels * geometry.tiles * geometry.tile * 4
+    return geometry.source_bytes + (0 if geometry.exact else tile)
