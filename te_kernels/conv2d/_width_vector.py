@@ -5,10 +5,10 @@ cut into vectors regardless of where rows end; so a 7x7 map fills vectors as wel
 holds ``channels x vectors`` vectors; for each element of the reduction it loads ``vectors`` vectors of input and
 broadcasts ``channels`` weights:
 
-    for n, block of rows:                               parallel (with parts of k where the rows are few)
+    for n, block of rows, g:                            parallel (with parts of k where the rows are few)
       source = input rows, arranged so that every window element of a line is contiguous
-      for g, block of channels of k:
-        for tile of vectors:
+      for part of k:
+        for tile of vectors, block of channels in the part:
           acc[channels, vectors, V] = 0
           for c, r, s:
             acc[i, v] += W[i, c, r, s] * source[c, r, s, position]
@@ -130,26 +130,26 @@ def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _source(geometry: Geometry, data: te.Tensor) -> te.Tensor:
-    """The lines that one block of rows reads: [n, row block, c, plane, plane, row of the line * row + column]."""
+    """The lines that one block of rows reads: [n, row block, c, plane, plane, row, column]."""
     t = geometry.task
     (top, left, _, _), (sh, sw), (dh, dw) = t.pad, t.stride, t.dilation
     columns = geometry.source == "columns"
 
-    def element(n: Any, block: Any, c: Any, i: Any, j: Any, q: Any) -> Any:
-        h, w = block * geometry.rows + q // geometry.row, q % geometry.row
-        y = h * sh + (i * dh if columns else i) - top
+    def element(n: Any, block: Any, c: Any, i: Any, j: Any, h: Any, w: Any) -> Any:
+        y = (block * geometry.rows + h) * sh + (i * dh if columns else i) - top
         x = w * sw + (j * dw if columns else j) - left
-        inside = tirx.all(y >= 0, y < t.h, x >= 0, x < t.w)
-        return tirx.if_then_else(inside, data[n, c, y, x], tirx.const(0.0, "float32"))
+        zero = tirx.const(0.0, "float32")
+        in_row = tirx.if_then_else(tirx.all(x >= 0, x < t.w), data[n, c, y, x], zero)
+        return tirx.if_then_else(tirx.all(y >= 0, y < t.h), in_row, zero)
 
-    shape = (t.n, geometry.row_blocks, t.c, *geometry.planes, geometry.source_rows * geometry.row)
+    shape = (t.n, geometry.row_blocks, t.c, *geometry.planes, geometry.source_rows, geometry.row)
     return te.compute(shape, element, name="source")
 
 
 def compute(geometry: Geometry) -> list[te.Tensor]:
     """The algorithm. Returns (data, tensors..., weight, constants..., output)."""
-    t, lanes = geometry.task, geometry.lanes
-    cg, kg = t.c // t.groups, t.k // t.groups
+    t = geometry.task
+    cg = t.c // t.groups
     (sh, sw), (dh, dw) = t.stride, t.dilation
     data = te.placeholder((t.n, t.c, t.h, t.w), "float32", name="data")
     weight = te.placeholder(
@@ -160,38 +160,40 @@ def compute(geometry: Geometry) -> list[te.Tensor]:
     r = te.reduce_axis((0, t.r), name="r")
     s = te.reduce_axis((0, t.s), name="s")
 
-    def element(n: Any, block: Any, g: Any, kb: Any, ki: Any, tile: Any, v: Any, lane: Any) -> Any:
-        q = tile * geometry.tile + v * lanes + lane
+    def element(nb: Any, gk: Any, ki: Any, q: Any) -> Any:
+        n, block = nb // geometry.row_blocks, nb % geometry.row_blocks
+        g, kb = gk // geometry.channel_blocks, gk % geometry.channel_blocks
         channel = g * cg + c
         if source is None:
             p = block * (geometry.rows * t.ow) + q
             x = data[n, channel, p // t.w, p % t.w]
         elif geometry.source == "columns":
-            x = source[n, block, channel, r, s, q]
+            x = source[n, block, channel, r, s, q // geometry.row, q % geometry.row]
         else:
-            shift = r * dh // sh * geometry.row + s * dw // sw
-            x = source[n, block, channel, r * dh % sh, s * dw % sw, q + shift]
+            q = q + r * dh // sh * geometry.row + s * dw // sw
+            x = source[n, block, channel, r * dh % sh, s * dw % sw, q // geometry.row, q % geometry.row]
         return te.sum(weight[g, kb, c, r, s, ki] * x, axis=[c, r, s])
 
-    acc = te.compute(
-        (t.n, geometry.row_blocks, t.groups, geometry.channel_blocks, geometry.channels,
-         geometry.tiles, geometry.vectors, lanes),
-        element,
-        name="acc",
-    )  # fmt: skip
+    # four axes, as many as the output has, because annotate_buffer_access wants it so
+    blocks = (t.n * geometry.row_blocks, t.groups * geometry.channel_blocks)
+    acc = te.compute((*blocks, geometry.channels, geometry.tiles * geometry.tile), element, name="acc")
     tensors, constants, read_tensor, read_constant = epilogue_placeholders(t, "NCHW")
 
-    def store(n: Any, k: Any, h: Any, w: Any) -> Any:
-        g, kk = (k // kg, k % kg) if t.groups > 1 else (0, k)
-        q = h % geometry.rows * geometry.row + w
-        value = acc[
-            n, h // geometry.rows, g, kk // geometry.channels, kk % geometry.channels,
-            q // geometry.tile, q % geometry.tile // lanes, q % lanes,
-        ]  # fmt: skip
-        return ep.apply(value, t.steps, read_constant, read_tensor, (n, k, h, w))
+    def store(*index: Any) -> Any:
+        nb, gk, ki, q = _where(geometry, *index)
+        return ep.apply(acc[nb, gk, ki, q], t.steps, read_constant, read_tensor, index)
 
     out = te.compute(t.output_shape, store, name="out")
     return [data, *tensors, weight, *constants, out]
+
+
+def _where(geometry: Geometry, n: Any, k: Any, h: Any, w: Any) -> tuple[Any, Any, Any, Any]:
+    """Accumulator of an output element: (block of rows, block of channels, channel, position on the line)."""
+    kg = geometry.task.k // geometry.task.groups
+    g, kk = (k // kg, k % kg) if geometry.task.groups > 1 else (0, k)
+    q = h % geometry.rows * geometry.row + w
+    block = n * geometry.row_blocks + h // geometry.rows
+    return block, g * geometry.channel_blocks + kk // geometry.channels, kk % geometry.channels, q
 
 
 def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
@@ -202,28 +204,28 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
     n, k, h, w = sch.get_loops(out)
     block, hi = sch.split(h, [None, geometry.rows])
     g, k = sch.split(k, [t.groups, None])
-    kb, ki = sch.split(k, [None, geometry.channels])
-    sch.reorder(n, block, g, kb, ki, hi, w)
+    chunk = _chunk(geometry, machine)
+    part, kb, ki = sch.split(k, [None, chunk, geometry.channels])
+    sch.reorder(n, block, g, part, kb, ki, hi, w)
     outer = [n, block]
     if t.groups > 1:
         outer.append(g)  # no two groups share input
-    elif machine.threads > 1 and t.n * geometry.row_blocks < 4 * machine.threads and geometry.channel_blocks > 1:
-        part, kb = sch.split(kb, [_parts(geometry.channel_blocks, machine.threads), None])
-        sch.reorder(n, block, part, g, kb, ki, hi, w)
-        outer.append(part)
+    elif machine.threads > 1 and t.n * geometry.row_blocks < 4 * machine.threads:
+        outer += [g, part]
     par = sch.fuse(*outer)
     sch.parallel(par)
     if geometry.exact and t.oh % geometry.rows == 0 and (t.ow % geometry.tile == 0 or geometry.tile % t.ow == 0):
         line = sch.fuse(hi, w)
         tile, position = sch.split(line, [None, geometry.tile])
         v, lane = sch.split(position, [None, lanes])
-        sch.reorder(kb, tile, ki, v, lane)
-        sch.compute_at(acc, tile, preserve_unit_loops=True)
+        sch.reorder(tile, kb, ki, v, lane)
+        sch.compute_at(acc, kb, preserve_unit_loops=True)
         sch.unroll(ki)
         sch.unroll(v)
         sch.vectorize(lane)
     else:
-        sch.compute_at(acc, kb, preserve_unit_loops=True)
+        _claim_whole_tiles(sch, out, geometry)
+        sch.compute_at(acc, part if len(outer) < 4 else par, preserve_unit_loops=True)
         line = w
         if geometry.row == t.ow and t.oh % geometry.rows == 0:
             line = sch.fuse(hi, w)
@@ -234,29 +236,50 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
             sch.vectorize(lane)
     sch.set_scope(acc, 0, "local")
     if geometry.source != "none":
-        copy = sch.get_sblock("source")
-        sch.compute_at(copy, par, preserve_unit_loops=True)
-        sch.split(sch.get_loops(copy)[-1], [None, geometry.row])  # LLVM vectorises the row, edges as masked loads
-    *_, ki_, tile_, v_, lane_, c_, r_, s_ = sch.get_loops(acc)
-    sch.reorder(tile_, r_, s_, c_, ki_, v_, lane_)
+        # LLVM vectorises its rows, with masked loads at the edges
+        sch.compute_at(sch.get_sblock("source"), par, preserve_unit_loops=True)
+    *_, kb_, ki_, q_, c_, r_, s_ = sch.get_loops(acc)
+    tile_, v_, lane_ = sch.split(q_, [None, geometry.vectors, lanes])
+    # the shorter of the two sits in registers, the longer passes over it
+    inner = (ki_, v_) if geometry.channels >= geometry.vectors else (v_, ki_)
+    sch.reorder(tile_, kb_, c_, r_, s_, *inner, lane_)  # r, s inside c: their vectors overlap in L1
     sch.vectorize(lane_)
     sch.unroll(v_)
     sch.unroll(ki_)
-    sch.decompose_reduction(acc, r_)
+    sch.decompose_reduction(acc, c_)
     return sch.mod["main"]
 
 
-def _parts(total: int, threads: int) -> int:
-    """Into how many parts ``total`` channel blocks are dealt to the threads."""
-    return next((d for d in range(threads, min(total, 4 * threads) + 1) if total % d == 0), min(total, threads))
+def _claim_whole_tiles(sch: tvm.s_tir.Schedule, out: Any, geometry: Geometry) -> None:
+    """Let the store claim to read whole register tiles.
+
+    Else ``compute_at`` would shrink the last tile to the positions that are stored and guard every vector in it.
+    """
+    line = geometry.tiles * geometry.tile
+    sch.annotate_buffer_access(out, 0, "read", lambda *index: (*_where(geometry, *index)[:3], (0, line)))
+
+
+def _chunk(geometry: Geometry, machine: Machine) -> int:
+    """Channel tiles that pass over one tile of positions before the next.
+
+    The input of a tile is then read from L1 by all but the first of them. Their weights and results stay in L2.
+    """
+    t = geometry.task
+    results = 4 * geometry.channels * geometry.tiles * geometry.tile
+    weights = 4 * geometry.channels * (t.c // t.groups) * t.r * t.s
+    limit = max(1, machine.l2_bytes // 4 // max(results, weights))
+    if t.groups == 1 and machine.threads > 1:
+        limit = min(limit, max(1, geometry.channel_blocks // machine.threads))
+    parts = cdiv(geometry.channel_blocks, limit)
+    return cdiv(geometry.channel_blocks, parts)
 
 
 def best(task: ConvTask, machine: Machine, source: str, count: int) -> list[Geometry]:
     """The ``count`` geometries with the highest modelled throughput, no two with the same number of vectors."""
     scored: list[tuple[float, Geometry]] = []
     per_group = task.k // task.groups
-    for channels, vectors in itertools.product(range(1, min(per_group, 14) + 1), (1, 2, 3, 4, 5, 6, 7, 8, 10, 12)):
-        if channels * vectors + vectors + 1 > machine.vector_registers + (vectors if channels > 1 else 0) // 2:
+    for channels, vectors in itertools.product(range(1, min(per_group, 14) + 1), (1, 2, 3, 4, 5, 6, 8, 9, 12)):
+        if channels * vectors + min(channels, vectors) + 1 > machine.vector_registers:
             continue
         if task.groups > 1 and per_group % channels:
             continue  # the loops over k split into groups and tiles only where the tiles divide
