@@ -40,7 +40,7 @@ class Task:
     @property
     def param_shapes(self) -> tuple[Shape, ...]:
         """Logical shapes of the constant parameters, per-channel constants of the epilogue last."""
-        return ((self.output_shape[1],),) * ep.channel_count(self.steps)
+        return (self.output_shape[1:2],) * ep.channel_count(self.steps)
 
     @property
     def steps(self) -> Epilogue:
@@ -462,7 +462,8 @@ class OpaqueTask(Task):
     """Any other operator, computed by TVM's own lowering in the caller's layout under our generic schedule.
 
     ``text`` is the operator with its attributes, shapes and dtypes, and identifies the task; ``lowered`` is the
-    unscheduled PrimFunc (inputs..., output), which is both what gets scheduled and what results are checked against.
+    unscheduled PrimFunc (inputs..., constants..., output), which is both what gets scheduled and what results are
+    checked against. ``dtypes`` are those of the inputs, then of the constants.
     """
 
     kind = "opaque"
@@ -471,7 +472,12 @@ class OpaqueTask(Task):
     dtypes: tuple[str, ...]
     out_shape: Shape
     out_dtype: str
+    constant_shapes: tuple[Shape, ...] = ()
     lowered: Any = dataclasses.field(compare=False, repr=False, default=None)
+
+    @property
+    def param_shapes(self) -> tuple[Shape, ...]:
+        return self.constant_shapes
 
     @property
     def output_shape(self) -> Shape:

@@ -40,11 +40,7 @@ class DirectVariant(Variant):
             raise Reject(
                 f"{per_group} output channels a group are not a multiple of the block {machine.vector_lanes} of {out}"
             )
-        flat = task.pointwise
-        tiles = best_tiles(task, machine, flat, count)
-        if flat and max((t.rows * t.pixels * t.vectors for t in tiles), default=0) < 8:
-            flat, tiles = False, best_tiles(task, machine, False, count)  # H*W has no useful divisor
-        for tile in tiles:
+        for tile, flat in best_tiles(task, machine, count):
             yield cls(data, out, tile.rows, tile.pixels, tile.vectors, tile.lanes, flat)
 
     def _geometry(self, task: ConvTask) -> algorithm.Geometry:

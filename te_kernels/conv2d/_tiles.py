@@ -12,30 +12,31 @@ from te_kernels.task import ConvTask
 _FMAS_IN_FLIGHT = 8
 
 
-def best_tiles(task: ConvTask, machine: Machine, flat: bool, count: int) -> list[Tile]:
-    """The ``count`` tiles with the highest modelled throughput, no two of the same shape of accumulators."""
+def best_tiles(task: ConvTask, machine: Machine, count: int) -> list[tuple[Tile, bool]]:
+    """The ``count`` (tile, flat) with the highest modelled throughput, no two with the same channel vectors.
+
+    A flat tile runs over the H*W pixels of a 1x1 convolution; it must tile the rows exactly, because the index
+    arithmetic of TIR follows it no further.
+    """
     lanes = machine.vector_lanes
-    scored: list[tuple[float, tuple[int, int, int]]] = []
-    widest = task.oh * task.ow if flat else task.ow
-    for vectors, rows in itertools.product((1, 2, 3, 4, 6), (1, 2, 3, 4, 7)):
-        if (flat and rows > 1) or rows > task.oh or (vectors - 1) * lanes >= task.k // task.groups:
-            continue
-        for pixels in range(1, min(widest, 30) + 1):
-            accumulators = rows * pixels * vectors
-            if accumulators + vectors + (vectors > 1) > machine.vector_registers:
+    scored: list[tuple[float, tuple[int, int, int], bool]] = []
+    for flat in (True, False) if task.pointwise else (False,):
+        for vectors, rows in itertools.product((1, 2, 3, 4, 6), (1, 2, 3, 4, 7)):
+            if (flat and rows > 1) or rows > task.oh or (vectors - 1) * lanes >= task.k // task.groups:
                 continue
-            tile = Tile(rows, pixels, vectors, lanes)
-            geometry = Geometry(task, tile, flat)
-            if flat and geometry.width % pixels:
-                continue  # a flat tile that overshoots would read past the end of the input
-            scored.append((_efficiency(geometry, machine), (rows, pixels, vectors)))
+            for pixels in range(1, min(task.ow, 30) + 1):
+                accumulators = rows * pixels * vectors
+                if accumulators + vectors + (vectors > 1) > machine.vector_registers or (flat and task.ow % pixels):
+                    continue
+                geometry = Geometry(task, Tile(rows, pixels, vectors, lanes), flat)
+                scored.append((_efficiency(geometry, machine), (rows, pixels, vectors), flat))
     scored.sort(key=lambda item: (-item[0], item[1]))
-    chosen: list[Tile] = []
+    chosen: list[tuple[Tile, bool]] = []
     seen: set[int] = set()
-    for _, (rows, pixels, vectors) in scored:
+    for _, (rows, pixels, vectors), flat in scored:
         if vectors not in seen:  # the channel vectors are what the model predicts least well: vary them
             seen.add(vectors)
-            chosen.append(Tile(rows, pixels, vectors, lanes))
+            chosen.append((Tile(rows, pixels, vectors, lanes), flat))
         if len(chosen) == count:
             break
     return chosen
@@ -55,4 +56,6 @@ def _efficiency(geometry: Geometry, machine: Machine) -> float:
     startup = accumulators / (accumulators + 1.0)
     slice_bytes = 4 * (task.c // task.groups) * task.r * task.s * tile.vectors * tile.lanes
     cache = 1.0 if slice_bytes <= machine.l2_bytes // 2 else 0.8
-    return useful * latency * ports * startup * cache
+    # a 1x1 kernel reuses each copied input only once for each output channel: the copy is not free
+    copy = 1.0 / (1.0 + 8.0 * 9 / (task.k // task.groups * task.r * task.s)) if geometry.needs_copy else 1.0
+    return useful * latency * ports * startup * cache * copy

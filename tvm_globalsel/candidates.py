@@ -1,0 +1,106 @@
+"""Which variants may run each task, and why the others may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from te_kernels.layout import Layout, same_bytes
+from te_kernels.machine import Machine
+from te_kernels.task import Task, TransformTask
+from te_kernels.variant import Reject, Variant, variants_for
+from tvm_globalsel.graph import Network
+
+#: The order in which families are measured when the time is limited: what usually wins first.
+_FAMILY_ORDER = ("direct", "winograd", "depthwise", "pool", "dense", "generic", "transform", "gemm", "im2", "kn2",
+                 "fft", "sum2d")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A variant that does not apply to a task, with the sentence that says why."""
+
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The instances worth measuring for one task and the rejected variants."""
+
+    task: Task
+    variants: tuple[Variant, ...]
+    rejections: tuple[Rejection, ...]
+
+
+def candidates_for(task: Task, machine: Machine) -> Candidates:
+    """All candidates of one task."""
+    accepted: list[Variant] = []
+    rejected: list[Rejection] = []
+    for cls in variants_for(task):
+        try:
+            found = list(cls.candidates(task, machine))
+        except Reject as reason:
+            rejected.append(Rejection(cls.name, str(reason)))
+            continue
+        accepted.extend(found)
+        if not found:
+            rejected.append(Rejection(cls.name, "no tile of it fits this shape"))
+    return Candidates(task, tuple(accepted), tuple(rejected))
+
+
+def candidates_of(network: Network, machine: Machine) -> dict[str, Candidates]:
+    """Candidates of every distinct task of the network, by task key."""
+    found: dict[str, Candidates] = {}
+    for op in network.operators:
+        if op.task.key not in found:
+            found[op.task.key] = candidates_for(op.task, machine)
+    return found
+
+
+def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[TransformTask]:
+    """Every layout transform that some pair of choices could need on some tensor, free ones excepted."""
+    produced: dict[tuple[int, ...], set[str]] = {}
+    demanded: dict[tuple[int, ...], set[str]] = {}
+    for value in network.inputs:
+        produced.setdefault(value.shape, set()).add(plain_layout(value.shape))
+    shapes = network.shapes
+    for name in network.outputs:
+        demanded.setdefault(shapes[name], set()).add(plain_layout(shapes[name]))
+    for op in network.operators:
+        for variant in found[op.task.key].variants:
+            layouts = variant.layouts(op.task)
+            produced.setdefault(op.task.output_shape, set()).add(layouts.output)
+            for shape, layout in zip(op.task.input_shapes, layouts.inputs, strict=True):
+                demanded.setdefault(shape, set()).add(layout)
+    tasks = []
+    for shape in produced:
+        if len(shape) != 4:
+            continue
+        every = sorted(produced[shape] | demanded.get(shape, set()))
+        for source in every:
+            for destination in every:
+                if source != destination and not same_bytes(shape, Layout(source), Layout(destination)):
+                    tasks.append(TransformTask(shape, source, destination))
+    return tasks
+
+
+def plain_layout(shape: tuple[int, ...]) -> str:
+    """The caller's layout of a tensor: row-major."""
+    return "NCHW" if len(shape) == 4 else "plain"
+
+
+def measuring_order(found: list[Candidates]) -> list[tuple[Task, Variant]]:
+    """All candidates, the first instance of every variant before second ones, usual winners before the rest.
+
+    Whatever the time allows, every task then has something measured.
+    """
+    ranked: list[tuple[tuple[int, int, int], Task, Variant]] = []
+    for number, candidates in enumerate(found):
+        seen: dict[str, int] = {}
+        for variant in candidates.variants:
+            instance = seen.get(variant.name, 0)
+            seen[variant.name] = instance + 1
+            family = _FAMILY_ORDER.index(variant.family) if variant.family in _FAMILY_ORDER else len(_FAMILY_ORDER)
+            ranked.append(((instance, family, number), candidates.task, variant))
+    ranked.sort(key=lambda item: item[0])
+    return [(task, variant) for _, task, variant in ranked]

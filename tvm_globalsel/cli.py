@@ -1,0 +1,218 @@
+"""Argument parsing only: each subcommand calls one public function.
+
+Imports are made inside the subcommands, so that ``run`` and ``explain`` load no compiler and start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_globalsel.errors import UserError
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    warnings.showwarning = _show_warning
+    try:
+        code: int = args.function(args)
+        return code
+    except UserError as error:
+        if args.debug:
+            raise
+        print(f"globalsel: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("globalsel: interrupted; what was measured is in the tuning log, run again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except Exception as error:
+        if args.debug:
+            raise
+        text = str(error).strip().splitlines()
+        print(f"globalsel: error: {type(error).__name__}: {text[-1][:300] if text else ''}; "
+              "this is a defect of globalsel, run again with --debug and report it", file=sys.stderr)  # fmt: skip
+        return EXIT_USER_ERROR
+
+
+def _show_warning(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+    if not category.__name__.endswith("DeprecationWarning"):
+        print(f"globalsel: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="globalsel", description="Globally optimal kernel selection for CNNs on TVM.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(function=function)
+        return sub
+
+    c = command("compile", _compile, "compile an ONNX model into a folder: model.so and plan.json")
+    c.add_argument("model", type=Path, metavar="MODEL.onnx")
+    c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    c.add_argument("--threads", type=_positive, default=1, metavar="N")
+    c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    c.add_argument("--budget", type=float, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
+    c.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
+    c.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
+    c.add_argument("--seed-weights", type=int, metavar="N", help="replace the weights by seeded random ones")
+    c.add_argument("--dump-dir", type=Path, metavar="D", help="write each phase's artefact into this folder")
+
+    r = command("run", _run, "run a compiled folder with TVM's runtime only")
+    r.add_argument("folder", type=Path, metavar="DIR")
+    r.add_argument("--input", type=Path, metavar="X.npz", help="arrays by input name (default: seeded random)")
+    r.add_argument("--output", type=Path, metavar="Y.npz")
+    r.add_argument("--repeat", type=_positive, metavar="N", help="time N runs: median and minimum")
+    r.add_argument("--threads", type=_positive, metavar="N", help="default: those it was compiled for")
+    r.add_argument("--json", action="store_true")
+
+    e = command("explain", _explain, "what was chosen for every layer, why, and what the alternatives would cost")
+    e.add_argument("folder", type=Path, metavar="DIR")
+    e.add_argument("--node", metavar="NAME", help="all alternatives of one operator")
+    e.add_argument("--json", action="store_true", help="print the plan itself")
+
+    k = command("check", _check, "compare a compiled folder with ONNX Runtime on seeded inputs")
+    k.add_argument("folder", type=Path, metavar="DIR")
+    k.add_argument("model", type=Path, metavar="MODEL.onnx")
+    k.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error allowed (default 1e-4)")
+    k.add_argument("--seed-weights", type=int, metavar="N", help="default: as it was compiled")
+
+    v = command("variants", _variants, "every variant with its layouts; with a shape, which apply and why others do not")
+    v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
+    v.add_argument("--threads", type=_positive, default=1, metavar="N")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _solver(text: str) -> str:
+    if text in ("pbqp", "milp", "local", "greedy", "sum2d", "exhaustive") or text.startswith("single:"):
+        return text
+    raise argparse.ArgumentTypeError("choose pbqp, milp, local, greedy, single:LAYOUT, sum2d or exhaustive")
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, equals, sizes = text.rpartition("=")
+    try:
+        if not equals or not name:
+            raise ValueError
+        return name, tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=1,3,224,224") from None
+
+
+def _conv(text: str) -> tuple[int, ...]:
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 9:
+        raise argparse.ArgumentTypeError("give nine numbers: C,H,W,K,R,S,stride,pad,groups")
+    return values
+
+
+def _compile(args: argparse.Namespace) -> int:
+    from tvm_globalsel.pipeline import Options, compile
+    from tvm_globalsel.report.progress import tuning_progress
+    from tvm_globalsel.report.tables import summary
+
+    options = Options(
+        target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
+        solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights, dump_dir=args.dump_dir,
+    )  # fmt: skip
+    with tuning_progress(args.budget) as (progress, say):
+        compiled = compile(args.model, args.output, options, progress, say)
+    summary(compiled.plan, compiled.folder)
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tvm_globalsel.runtime import Deployed
+
+    deployed = Deployed(args.folder, args.threads)
+    arrays = _load_arrays(args.input) if args.input else deployed.random_inputs()
+    result: dict[str, Any] = {"model": deployed.plan["model"], "threads": args.threads or deployed.plan["threads"]}
+    outputs = deployed.run(arrays)
+    if args.output:
+        try:
+            np.savez(args.output, **outputs)  # type: ignore[arg-type]
+        except OSError as error:
+            raise UserError(f"{args.output}: cannot be written ({error.strerror})", "choose another --output") from error
+    result["outputs"] = {name: list(array.shape) for name, array in outputs.items()}
+    if args.repeat:
+        taken = deployed.latencies_s(arrays, args.repeat)
+        result |= {"median_ms": statistics.median(taken) * 1e3, "min_ms": min(taken) * 1e3, "repeat": args.repeat}
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    for name, array in outputs.items():
+        print(f"{name}: {array.dtype}{list(array.shape)}" + (f", largest at {int(array.argmax())}" if array.size else ""))
+    if args.repeat:
+        print(f"latency: median {result['median_ms']:.3f} ms, min {result['min_ms']:.3f} ms over {args.repeat} runs, "
+              f"{result['threads']} thread(s)")  # fmt: skip
+    return 0
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise UserError(f"{path}: not a readable .npz file of arrays ({type(error).__name__})",
+                        "write it with numpy.savez(path, input_name=array)") from error
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from tvm_globalsel.report.tables import explain, explain_node
+    from tvm_globalsel.runtime import read_plan
+
+    plan = read_plan(args.folder)
+    if args.json:
+        print(json.dumps(plan))
+    elif args.node:
+        explain_node(plan, args.node)
+    else:
+        explain(plan)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from tvm_globalsel.verify import verify
+
+    verdict = verify(args.folder, args.model, args.seed_weights, args.tolerance)
+    word = "agrees with" if verdict.passed else "DIFFERS from"
+    print(f"{word} ONNX Runtime: relative error {verdict.relative_error:.2e} "
+          f"(allowed {verdict.tolerance:.0e}, {verdict.samples} seeded inputs)")  # fmt: skip
+    return 0 if verdict.passed else EXIT_FAILED
+
+
+def _variants(args: argparse.Namespace) -> int:
+    from tvm_globalsel.report.variants import list_variants
+
+    list_variants(args.conv, args.threads)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

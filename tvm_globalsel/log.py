@@ -1,0 +1,209 @@
+"""The tuning log: append-only JSON lines, one measurement each. A log is data: reading one executes nothing."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import functools
+import hashlib
+import importlib
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from te_kernels.task import Task
+from te_kernels.variant import Variant, all_variants
+from tvm_globalsel.errors import UserError
+
+_FORMAT = 1
+_MAX_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a measurement depends on beside task and variant: device, thread count and versions."""
+
+    target: str
+    device: str
+    threads: int
+    tvm: str
+
+    def key(self, task: Task, variant: Variant) -> str:
+        """Identity of one measurement."""
+        return _key(task.to_dict(), variant.name, variant.knobs, self, variant_revision(variant.name))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement, or one failure with its error. ``costs_s`` are the block means in the order measured."""
+
+    key: str
+    task: dict[str, Any]
+    variant: str
+    knobs: dict[str, Any]
+    costs_s: tuple[float, ...] = ()
+    relative_error: float | None = None
+    error: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+    @property
+    def cost_s(self) -> float:
+        """Median cost; infinite for a failed measurement."""
+        if self.error or not self.costs_s:
+            return math.inf
+        ordered = sorted(self.costs_s)
+        middle = len(ordered) // 2
+        return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+    def to_json(self) -> str:
+        """One line."""
+        body = {"v": _FORMAT, **{name: value for name, value in vars(self).items() if name != "key"}}
+        body["revision"] = json.loads(self.key)["revision"]
+        return json.dumps(body, separators=(",", ":"), allow_nan=False)
+
+
+def make_record(context: Context, task: Task, variant: Variant, **result: Any) -> Record:
+    """A record of ``variant`` on ``task`` now."""
+    return Record(
+        key=context.key(task, variant), task=task.to_dict(), variant=variant.name, knobs=variant.knobs,
+        context=vars(context), time=round(time.time(), 3), **result,
+    )  # fmt: skip
+
+
+def _key(task: dict[str, Any], variant: str, knobs: dict[str, Any], context: Context, revision: str) -> str:
+    return json.dumps(
+        {"task": task, "variant": variant, "knobs": knobs, "revision": revision, **vars(context)},
+        separators=(",", ":"), sort_keys=True,
+    )  # fmt: skip
+
+
+@functools.cache
+def variant_revision(name: str) -> str:
+    """Version of a variant's code: a digest of its file and of the private modules it may share, comments excluded.
+
+    A changed schedule makes its old measurements invisible instead of silently wrong; a changed docstring does not.
+    """
+    module = importlib.import_module(all_variants()[name].__module__)
+    path = Path(str(module.__file__))
+    digest = hashlib.sha256()
+    for source in [path, *sorted(path.parent.glob("_[!_]*.py"))]:
+        if source == path or source.stem in path.read_text():
+            digest.update(_code_only(source).encode())
+    return digest.hexdigest()[:12]
+
+
+def _code_only(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body[0] = ast.Pass()
+    return ast.dump(tree)
+
+
+class TuningLog:
+    """Records by key, backed by a file (or by memory only, without a path). Later lines win."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._records: dict[str, Record] = {}
+        if path is None:
+            return
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder", "give the path of a tuning log file")
+        if path.exists():
+            self._load(path)
+        else:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            except OSError as error:
+                raise UserError(f"{path}: cannot create the tuning log ({error.strerror})",
+                                "choose a writable place with --tuning-log") from error
+
+    def get(self, key: str) -> Record | None:
+        """The newest record with this key."""
+        return self._records.get(key)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Add records and write them at once: whole lines under a lock, so two tuners may share a file."""
+        records = list(records)
+        for record in records:
+            self._records[record.key] = record
+        if self.path is None or not records:
+            return
+        text = "".join(record.to_json() + "\n" for record in records).encode()
+        try:
+            with open(self.path, "ab+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                size = file.seek(0, os.SEEK_END)
+                if size:  # a writer that was killed may have left half a line
+                    file.seek(size - 1)
+                    if file.read(1) != b"\n":
+                        text = b"\n" + text
+                file.write(text)
+                file.flush()
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot write the tuning log ({error.strerror})",
+                            "choose a writable place with --tuning-log") from error
+
+    def _load(self, path: Path) -> None:
+        bad: list[int] = []
+        try:
+            with open(path, "rb") as file:
+                for number, line in enumerate(file, start=1):
+                    if not line.strip():
+                        continue
+                    record = _parse(line)
+                    if record is None:
+                        bad.append(number)
+                    else:
+                        self._records[record.key] = record
+        except OSError as error:
+            raise UserError(f"{path}: cannot read the tuning log ({error.strerror})",
+                            "choose another file with --tuning-log") from error
+        if bad:
+            shown = ", ".join(str(n) for n in bad[:5]) + (", ..." if len(bad) > 5 else "")
+            warnings.warn(
+                f"{path}: {len(bad)} line(s) are not tuning records and were skipped (line {shown}); "
+                f"the other {len(self._records)} records are used",
+                stacklevel=3,
+            )
+
+
+def _parse(line: bytes) -> Record | None:
+    """A record from a line of an untrusted file, or None when it is not one."""
+    if len(line) > _MAX_LINE_BYTES:
+        return None
+    try:
+        body = json.loads(line)
+        if body["v"] != _FORMAT:
+            return None
+        context = Context(**body["context"])
+        costs = tuple(float(c) for c in body["costs_s"])
+        if not all(math.isfinite(c) and c >= 0 for c in costs):
+            return None
+        task, variant, knobs = dict(body["task"]), str(body["variant"]), dict(body["knobs"])
+        error = body.get("error")
+        relative = body.get("relative_error")
+        return Record(
+            key=_key(task, variant, knobs, context, str(body["revision"])),
+            task=task, variant=variant, knobs=knobs, costs_s=costs,
+            relative_error=None if relative is None else float(relative),
+            error=None if error is None else str(error),
+            context=vars(context), time=float(body.get("time", 0.0)),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,223 @@
+"""The whole compiler as one readable list of phases. Data flows one way; ``dump_dir`` keeps every phase's artefact."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tvm
+
+from te_kernels.machine import Machine, describe, host_target
+from tvm_globalsel import build as building
+from tvm_globalsel.candidates import candidates_of, measuring_order, transform_tasks
+from tvm_globalsel.errors import UserError
+from tvm_globalsel.extract import extract
+from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.fuse import simplify
+from tvm_globalsel.graph import Network
+from tvm_globalsel.log import Context, TuningLog
+from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
+from tvm_globalsel.plan import PLAN, make_plan
+from tvm_globalsel.rewrite import lower_transforms, rewrite
+from tvm_globalsel.selection import (
+    Costs,
+    Selection,
+    build_problem,
+    costs_from_log,
+    interpret,
+    transform_candidates,
+)
+from tvm_globalsel.solve import solve
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation may be told.
+
+    ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
+    ``tuning_log`` is the log file (None: the user's cache folder).
+    """
+
+    target: str = "host"
+    threads: int = 1
+    tuning_log: Path | None = None
+    budget_s: float = 300.0
+    solver: str = "pbqp"
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    seed_weights: int | None = None
+    dump_dir: Path | None = None
+
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A network with its measured choices and the exact answer."""
+
+    network: Network
+    costs: Costs
+    selection: Selection
+    tuning: Tuning
+    rejections: dict[str, tuple[tuple[str, str], ...]]
+    machine: Machine
+    target: tvm.target.Target
+    context: Context
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Result of :func:`compile`: the deployable folder and its plan."""
+
+    folder: Path
+    plan: dict[str, Any]
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    output: str | Path,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    say: Say = lambda text: None,
+) -> Compiled:
+    """Compile an ONNX model into the folder ``output``: ``model.so`` and ``plan.json``.
+
+    Raises :class:`UserError` with a message that names what was wrong, where, and what to do.
+    """
+    options = options or Options()
+    label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
+    folder = writable_folder(Path(output))
+    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
+    prepared = prepare(loaded, options.shapes, options.seed_weights)
+    imported = import_onnx(prepared, label)
+    dump = Dump(options.dump_dir)
+    dump.module("1-imported", imported.module)
+    selected = select(imported.module, options, imported.names, progress, say, dump)
+    lowered = lower(selected, dump)
+    say("building and exporting the module")
+    executable = building.build(lowered, selected.target)
+    plan = make_plan(selected, label, imported.input_names, imported.output_names, options.seed_weights)
+    deploy(executable, plan, folder)
+    return Compiled(folder, plan)
+
+
+def select(
+    module: tvm.IRModule, options: Options, names: dict[str, list[str]] | None = None,
+    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None,
+) -> Selected:  # fmt: skip
+    """Relax to a selected plan: extract, list candidates, measure, solve."""
+    dump = dump or Dump(None)
+    target = parse_target(options.target, options.threads)
+    machine = describe(target, options.threads)
+    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__)
+    log = TuningLog(options.tuning_log or default_log())
+
+    network = simplify(extract(module, names))
+    dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
+    found = candidates_of(network, machine)
+    moves = transform_tasks(network, found)
+    move_candidates = transform_candidates(moves, machine)
+    requests = [Request(t, v) for t, v in measuring_order([*found.values(), *move_candidates.values()])]
+    requests = [r for r in requests if r.task.kind != "view"]
+    say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(requests)} candidates and transforms")
+    measurer = Measurer(target, machine, context)
+    tuning = tune(requests, log, measurer, options.budget_s, progress)
+    costs = costs_from_log(found, moves, move_candidates, log, context)
+    problem = build_problem(network, costs)
+    solution = solve(problem, options.solver)
+    dump.text("3-solution", f"{solution}")
+    selection = interpret(network, costs, problem, solution)
+    rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
+    return Selected(network, costs, selection, tuning, rejections, machine, target, context)
+
+
+def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:
+    """The selected plan as Relax with scheduled kernels only."""
+    dump = dump or Dump(None)
+    rewritten = rewrite(selected.network, selected.selection, selected.machine)
+    dump.module("4-rewritten", rewritten)
+    lowered = lower_transforms(
+        rewritten, lambda task: selected.costs.transforms[task.key].variant, selected.machine
+    )
+    dump.module("5-lowered", lowered)
+    return lowered
+
+
+def deploy(executable: Any, plan: dict[str, Any], folder: Path) -> None:
+    """Write ``model.so`` and ``plan.json``; the folder changes only when both are complete."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        building.export(executable, Path(temporary))
+        (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1) + "\n")
+        for name in (building.LIBRARY, PLAN):
+            os.replace(Path(temporary) / name, folder / name)
+
+
+def writable_folder(folder: Path) -> Path:
+    """The folder, made if need be; raises :class:`UserError` before any work is done when it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write into the output folder ({error.strerror})",
+                        "choose another one with -o") from error
+    return folder.resolve()
+
+
+def parse_target(text: str, threads: int) -> tvm.target.Target:
+    """``host``, a tag, or a target as JSON."""
+    if text == "host":
+        return host_target(threads)
+    try:
+        target = tvm.target.Target(json.loads(text) if text.lstrip().startswith("{") else text)
+    except Exception as error:  # TVM raises many types for a bad target
+        raise UserError(f"--target {text!r} is not a TVM target ({str(error).strip().splitlines()[-1][:120]})",
+                        "use 'host', a tag, or JSON such as '{\"kind\": \"llvm\", \"mcpu\": \"haswell\"}'") from error
+    if target.kind.name != "llvm":
+        raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
+    return target
+
+
+def device_name() -> str:
+    """The processor's own name, part of the identity of every measurement."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def default_log() -> Path:
+    """The user's own tuning log."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "tvm-globalsel" / "tuning.jsonl"
+
+
+class Dump:
+    """Writes each phase's artefact into a folder, or nowhere."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = writable_folder(folder) if folder is not None else None
+        self._start = time.monotonic()
+
+    def text(self, name: str, text: str) -> None:
+        """A text file."""
+        if self._folder is not None:
+            (self._folder / f"{name}.txt").write_text(text + "\n")
+
+    def module(self, name: str, module: tvm.IRModule) -> None:
+        """A module as TVMScript, constants omitted."""
+        if self._folder is not None:
+            (self._folder / f"{name}.py").write_text(module.script(show_meta=False))
+
+

@@ -1,0 +1,137 @@
+"""``plan.json``: what was decided, what it was decided from, and the proof. Plain data; nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvm_globalsel.problem import Infeasible, Problem, Solution
+from tvm_globalsel.solve import solve
+from tvm_globalsel.solve.regret import regrets
+
+if TYPE_CHECKING:
+    from tvm_globalsel.pipeline import Selected
+
+PLAN = "plan.json"
+FORMAT = 1
+
+
+def make_plan(
+    selected: Selected, model: str, input_names: list[str], output_names: list[str], seed_weights: int | None = None
+) -> dict[str, Any]:
+    """The plan as JSON data. Times are in seconds; null stands for "not measured" or "impossible"."""
+    network, selection = selected.network, selected.selection
+    problem, solution = selection.problem, selection.solution
+    every_regret = regrets(problem, solution)
+    first = len(network.inputs)
+    shapes = network.shapes
+    return {
+        "format": FORMAT,
+        "model": model,
+        "seed_weights": seed_weights,
+        "target": json.loads(str(selected.target)),
+        "device": selected.context.device,
+        "threads": selected.context.threads,
+        "versions": {"tvm": selected.context.tvm},
+        "inputs": [
+            {"name": name, "shape": list(value.shape), "dtype": value.dtype}
+            for name, value in zip(input_names or [v.name for v in network.inputs], network.inputs, strict=True)
+        ],
+        "outputs": [
+            {"name": name, "shape": list(shapes[value])}
+            for name, value in zip(output_names or list(network.outputs), network.outputs, strict=True)
+        ],
+        "certificate": certificate(solution),
+        "predicted_s": {"selected": _number(solution.cost_s), **baselines(problem)},
+        "tuning": {
+            "measured": selected.tuning.measured, "from_log": selected.tuning.known, "failed": selected.tuning.failed,
+            "out_of_time": selected.tuning.skipped, "seconds": round(selected.tuning.seconds, 2),
+        },
+        "nodes": [_node(selected, index, every_regret[first + index]) for index in range(len(network.operators))],
+        "transforms": [
+            {
+                "value": t.value, "from": t.task.source, "to": t.task.destination, "shape": list(t.task.shape),
+                "cost_s": t.cost_s, "variant": t.variant.label if t.variant else None,
+                "for": [
+                    op.name for op in network.operators for name, layout in
+                    zip(op.inputs, selection.variants[op.name].variant.layouts(op.task).inputs, strict=True)
+                    if name == t.value and layout == t.task.destination
+                ],
+            }
+            for t in selection.transforms
+        ],
+    }  # fmt: skip
+
+
+def certificate(solution: Solution) -> dict[str, Any]:
+    """The solver's own statement."""
+    return {
+        "solver": solution.solver,
+        "cost_s": solution.cost_s,
+        "lower_bound_s": _number(solution.lower_bound_s),
+        "gap": _number(solution.gap),
+        "optimal": solution.optimal,
+        "seconds": round(solution.seconds, 4),
+        "reductions": dict(solution.reductions),
+    }
+
+
+def baselines(problem: Problem) -> dict[str, float | None]:
+    """Predicted seconds of the plans that others would choose; null where such a plan does not exist."""
+    used = {int(layout) for node in problem.nodes for layout in node.out_layout[np.isfinite(node.costs_s)]}
+    names = [problem.layouts[i] for i in sorted(used) if problem.layouts[i] != "plain"]
+    totals: dict[str, float | None] = {}
+    for solver in ("pbqp", "local", "greedy", *(f"single:{name}" for name in names), "sum2d"):
+        try:
+            cost = solve(problem, solver).cost_s
+        except Infeasible:
+            cost = math.inf
+        totals["global" if solver == "pbqp" else solver] = _number(cost)
+    if not _sum2d_is_complete(problem):
+        totals["sum2d"] = None
+    return totals
+
+
+def _sum2d_is_complete(problem: Problem) -> bool:
+    """Whether every node that has the textbook variant has it measured."""
+    for node in problem.nodes:
+        mask = np.array([family == "sum2d" for family in node.families])
+        if mask.any() and not np.isfinite(node.costs_s[mask]).any():
+            return False
+    return True
+
+
+def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any]:
+    op = selected.network.operators[index]
+    chosen = selected.selection.variants[op.name]
+    layouts = chosen.variant.layouts(op.task)
+    alternatives = []
+    for measured, regret in zip(selected.costs.choices[op.task.key], regret_s, strict=True):
+        if measured is chosen:
+            continue
+        other = measured.variant.layouts(op.task)
+        alternatives.append(
+            {
+                "variant": measured.variant.name, "knobs": measured.variant.knobs, "in": list(other.inputs),
+                "out": other.output, "cost_s": _number(measured.cost_s), "regret_s": _number(float(regret)),
+                "status": measured.status,
+            }  # fmt: skip
+        )
+    alternatives.sort(key=lambda a: (a["regret_s"] is None, a["regret_s"] or 0.0))
+    record = chosen.record
+    return {
+        "name": op.name, "task": op.task.to_dict(), "inputs": list(op.inputs),
+        "variant": chosen.variant.name, "family": chosen.variant.family, "knobs": chosen.variant.knobs,
+        "in": list(layouts.inputs), "out": layouts.output, "cost_s": chosen.cost_s,
+        "relative_error": record.relative_error if record else None,
+        "workspace_bytes": chosen.variant.workspace_bytes(op.task), "gflop": op.task.flops / 1e9,
+        "alternatives": alternatives,
+        "rejected": [{"variant": name, "reason": reason} for name, reason in selected.rejections[op.task.key]],
+    }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,45 @@
+"""The progress bar of tuning: what is being measured, how far it is, the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@contextmanager
+def tuning_progress(budget_s: float) -> Iterator[tuple[Callable[[int, int, str], None], Callable[[str], None]]]:
+    """(progress callback, message callback) around a compilation; the bar appears when measuring starts."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
+        TimeElapsedColumn(), TextColumn("{task.fields[what]}"), console=console, transient=False,
+    )  # fmt: skip
+    job = None
+    start = time.monotonic()
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal job, start
+        if total == 0:
+            return
+        if job is None:
+            start = time.monotonic()
+            job = bar.add_task("measuring", total=total, what=what, left="")
+            bar.start()
+        elapsed = time.monotonic() - start
+        left = ""
+        if done:
+            left_s = min(elapsed / done * (total - done), max(0.0, budget_s - elapsed))
+            left = f"about {left_s:.0f} s left"
+        bar.update(job, completed=done, what=what, left=left)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
+    try:
+        yield progress, say
+    finally:
+        bar.stop()

@@ -1,0 +1,156 @@
+"""Explain a plan in tables and sentences. Reads ``plan.json`` only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tvm_globalsel.errors import UserError
+
+
+def summary(plan: dict[str, Any], folder: Path) -> None:
+    """What a compilation ends with."""
+    console = Console()
+    tuning = plan["tuning"]
+    console.print(
+        f"measured {tuning['measured']} kernels in {tuning['seconds']:.0f} s ({tuning['from_log']} were in the log, "
+        f"{tuning['failed']} failed" + (f", {tuning['out_of_time']} left out for lack of time"
+                                        if tuning["out_of_time"] else "") + ")",
+        highlight=False,
+    )  # fmt: skip
+    console.print(_totals(plan))
+    console.print(_proof(plan), highlight=False)
+    console.print(f"wrote {folder}/model.so and {folder}/plan.json", highlight=False, soft_wrap=True)
+
+
+def explain(plan: dict[str, Any]) -> None:
+    """Layers, transforms, totals and proof."""
+    console = Console()
+    console.print(f"{plan['model']} on {plan['device']}, {plan['threads']} thread(s), TVM {plan['versions']['tvm']}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(_layers(plan))
+    if plan["transforms"]:
+        for transform in plan["transforms"]:
+            console.print(_transform_sentence(transform), highlight=False, soft_wrap=True)
+    else:
+        console.print("No layout transform was inserted.")
+    console.print(_totals(plan))
+    console.print(_proof(plan), highlight=False)
+
+
+def explain_node(plan: dict[str, Any], name: str) -> None:
+    """Everything that was considered for one operator."""
+    node = next((n for n in plan["nodes"] if n["name"] == name), None)
+    if node is None:
+        close = [n["name"] for n in plan["nodes"] if name.lower() in n["name"].lower()][:5]
+        remedy = f"did you mean {', '.join(close)}?" if close else "'globalsel explain DIR' lists the names"
+        raise UserError(f"the plan has no operator {name!r}", remedy)
+    console = Console()
+    console.print(f"{name}: {_shape(node['task'])}, {node['gflop']:.3f} GFLOP", highlight=False)
+    table = Table("variant", "knobs", "layouts", "ms", "GFLOP/s", "whole network", title=f"choices for {name}")
+    table.add_row(
+        f"[bold]{node['variant']}[/]", _knobs(node), _layouts(node), _ms(node["cost_s"]), _rate(node), "chosen"
+    )
+    for other in node["alternatives"]:
+        effect = other["status"] if other["cost_s"] is None else _regret(other["regret_s"])
+        table.add_row(other["variant"], _knobs(other), _layouts(other), _ms(other["cost_s"]),
+                      _rate({**node, **other}), effect)  # fmt: skip
+    console.print(table)
+    fastest = min((a for a in node["alternatives"] if a["cost_s"] is not None), key=lambda a: a["cost_s"], default=None)
+    if fastest and fastest["cost_s"] < node["cost_s"] and fastest["regret_s"] is not None:
+        saved = (node["cost_s"] - fastest["cost_s"]) * 1e3
+        console.print(
+            f"Fastest alone is {fastest['variant']} ({_layouts(fastest)}): it saves {saved:.3f} ms here, but the whole "
+            f"network would take {fastest['regret_s'] * 1e3:.3f} ms more.", highlight=False,
+        )  # fmt: skip
+    for rejected in node["rejected"]:
+        console.print(f"  {rejected['variant']}: not applicable: {rejected['reason']}", highlight=False, soft_wrap=True)
+
+
+def _layers(plan: dict[str, Any]) -> Table:
+    table = Table("operator", "shape", "variant", "layouts", "ms", "GFLOP/s", "runner-up", "network would lose")
+    for column in (4, 5, 7):
+        table.columns[column].justify = "right"
+    for node in plan["nodes"]:
+        other = next((a for a in node["alternatives"] if a["regret_s"] is not None), None)
+        table.add_row(
+            node["name"], _shape(node["task"]), node["variant"], _layouts(node), _ms(node["cost_s"]), _rate(node),
+            f"{other['variant']} ({_layouts(other)})" if other else "-",
+            f"{other['regret_s'] * 1e3:.3f} ms" if other else "-",
+        )  # fmt: skip
+    return table
+
+
+def _totals(plan: dict[str, Any]) -> Table:
+    table = Table("plan", "predicted ms", "against global", title="predicted time of the whole network")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    totals = plan["predicted_s"]
+    best = totals["global"]
+    names = {"global": "global (exact)", "local": "local: fastest variant of each layer", "greedy": "greedy",
+             "sum2d": "sum2d: textbook loops", "selected": "this plan"}  # fmt: skip
+    for key, value in totals.items():
+        if key == "selected" and value == best:
+            continue
+        shown = names.get(key, f"single layout {key.removeprefix('single:')}")
+        ratio = f"{value / best:.3f} x" if value is not None and best else ""
+        table.add_row(shown, _ms(value) if value is not None else "no such plan, or not all measured", ratio)
+    return table
+
+
+def _proof(plan: dict[str, Any]) -> str:
+    proof = plan["certificate"]
+    how = ", ".join(f"{name} {count}" for name, count in proof["reductions"].items())
+    if proof["optimal"]:
+        return f"Proven optimal by {proof['solver']} in {proof['seconds'] * 1e3:.0f} ms ({how or 'no reductions'})."
+    return f"Solver {proof['solver']} proves nothing about this plan ({proof['seconds'] * 1e3:.0f} ms)."
+
+
+def _transform_sentence(transform: dict[str, Any]) -> str:
+    readers = ", ".join(transform["for"]) or "the next transform or the network's output"
+    if transform["variant"] is None:
+        return f"view {transform['value']}: {transform['from']} and {transform['to']} are the same bytes, for {readers}"
+    return (f"transform {transform['value']}: {transform['from']} -> {transform['to']}, "
+            f"{transform['cost_s'] * 1e3:.3f} ms, because {readers} read(s) {transform['to']}")  # fmt: skip
+
+
+def _shape(task: dict[str, Any]) -> str:
+    kind = task["kind"]
+    steps = "+".join(s[0] for s in task.get("epilogue", []))
+    suffix = f" +{steps}" if steps else ""
+    if kind == "conv2d":
+        stride = f" s{task['stride'][0]}" if task["stride"] != [1, 1] else ""
+        groups = f" g{task['groups']}" if task["groups"] > 1 else ""
+        return f"conv {task['c']}x{task['h']}x{task['w']}->{task['k']} {task['r']}x{task['s']}{stride}{groups}{suffix}"
+    if kind == "pool2d":
+        return f"{task['mode']}pool {task['c']}x{task['h']}x{task['w']} {task['r']}x{task['s']}{suffix}"
+    if kind == "concat":
+        return f"concat {'+'.join(map(str, task['channels']))}x{task['h']}x{task['w']}{suffix}"
+    if kind == "opaque":
+        return str(task["text"]).split(" ", 1)[0]
+    shape = task.get("shape") or task.get("data_shape") or task.get("from_shape") or []
+    more = f"->{task['k']}" if kind == "dense" else ""
+    return f"{kind} {'x'.join(map(str, shape))}{more}{suffix}"
+
+
+def _layouts(node: dict[str, Any]) -> str:
+    source = node["in"][0] if node["in"] else "-"
+    return source if source == node["out"] else f"{source}->{node['out']}"
+
+
+def _knobs(node: dict[str, Any]) -> str:
+    return " ".join(f"{k}={v}" for k, v in node["knobs"].items())
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e3:.3f}"
+
+
+def _rate(node: dict[str, Any]) -> str:
+    return f"{node['gflop'] / node['cost_s']:.0f}" if node["cost_s"] and node["gflop"] > 1e-3 else ""
+
+
+def _regret(regret_s: float | None) -> str:
+    return "no plan can use it" if regret_s is None else f"+{regret_s * 1e3:.3f} ms"

@@ -1,0 +1,37 @@
+"""List the variants, and for one convolution which apply and why the others do not."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from te_kernels.machine import describe, host_target
+from te_kernels.task import ConvTask
+from te_kernels.variant import all_variants
+from tvm_globalsel.candidates import candidates_for
+from tvm_globalsel.errors import UserError
+
+
+def list_variants(conv: tuple[int, ...] | None, threads: int) -> None:
+    """Print all variants, or with ``conv`` = (C, H, W, K, R, S, stride, pad, groups) those of that layer."""
+    console = Console()
+    if conv is None:
+        table = Table("task", "variant", "family", "what", title="variants")
+        for variant in sorted(all_variants().values(), key=lambda v: (v.task_type.kind, v.family, v.name)):
+            table.add_row(variant.task_type.kind, variant.name, variant.family, variant.title)
+        console.print(table)
+        return
+    c, h, w, k, r, s, stride, pad, groups = conv
+    try:
+        task = ConvTask(1, c, h, w, k, r, s, (stride, stride), (pad,) * 4, (1, 1), groups)
+    except ValueError as error:
+        raise UserError(f"--conv {','.join(map(str, conv))}: {error}", "check the nine numbers") from error
+    machine = describe(host_target(threads), threads)
+    found = candidates_for(task, machine)
+    table = Table("variant", "family", "layouts", "knobs", title=f"applicable ({task.flops / 1e9:.3f} GFLOP)")
+    for instance in found.variants:
+        knobs = " ".join(f"{name}={value}" for name, value in instance.knobs.items())
+        table.add_row(instance.name, instance.family, str(instance.layouts(task)), knobs)
+    console.print(table)
+    for rejection in found.rejections:
+        console.print(f"{rejection.variant}: not applicable: {rejection.reason}", highlight=False, soft_wrap=True)

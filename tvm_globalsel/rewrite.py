@@ -1,0 +1,213 @@
+"""The selected network as Relax: one ``call_tir`` an operator, ``layout_transform`` only where the solution asks.
+
+After :func:`rewrite` the transforms are plain ``relax.op.layout_transform`` (with a ``strided_slice`` where padding is
+cropped), so the module stands by itself; :func:`lower_transforms` replaces them by the measured transform kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.tirx import IndexMap
+
+from te_kernels.layout import Layout, same_bytes
+from te_kernels.machine import Machine
+from te_kernels.task import OpaqueTask, Task, TransformTask, ViewTask
+from te_kernels.variant import Variant
+from tvm_globalsel.candidates import plain_layout
+from tvm_globalsel.graph import Network, Operator
+from tvm_globalsel.selection import Selection
+
+#: FuseOps must leave scheduled kernels alone: 8 is "opaque" in TVM's operator patterns.
+_OPAQUE_PATTERN = 8
+
+
+def rewrite(network: Network, selection: Selection, machine: Machine) -> tvm.IRModule:
+    """Relax module of the selected plan, transforms visible."""
+    builder = relax.BlockBuilder()
+    kernels = Kernels(builder, machine)
+    shapes = network.shapes
+    params = [relax.Var(v.name, relax.TensorType(v.shape, v.dtype)) for v in network.inputs]
+    held: dict[tuple[str, str], Any] = {
+        (v.name, plain_layout(v.shape)): p for v, p in zip(network.inputs, params, strict=True)
+    }
+    pending: dict[str, list[TransformTask]] = {}
+    for transform in selection.transforms:
+        pending.setdefault(transform.value, []).append(transform.task)
+
+    def make_transforms(value: str) -> None:
+        for task in pending.get(value, ()):
+            source = held[value, task.source]
+            held[value, task.destination] = _emit_transform(builder, source, task)
+
+    with builder.function("main", params):
+        with builder.dataflow():
+            for value in network.inputs:
+                make_transforms(value.name)
+            for op in network.operators:
+                variant = selection.variants[op.name].variant
+                layouts = variant.layouts(op.task)
+                args = [held[name, layout] for name, layout in zip(op.inputs, layouts.inputs, strict=True)]
+                held[op.name, layouts.output] = builder.emit(_operator(kernels, op, variant, args))
+                make_transforms(op.name)
+            results = [held[name, plain_layout(shapes[name])] for name in network.outputs]
+            outputs = [builder.emit_output(result) for result in results]
+        builder.emit_func_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
+    module = builder.finalize()
+    relax.analysis.well_formed(module)  # raises when it is not
+    return module
+
+
+class Kernels:
+    """Adds each distinct (task, variant) to the module once."""
+
+    def __init__(self, builder: relax.BlockBuilder, machine: Machine) -> None:
+        self._builder = builder
+        self._machine = machine
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def add(self, task: Task, variant: Variant) -> Any:
+        """GlobalVar of the scheduled kernel."""
+        key = (task.key, variant.label)
+        if key not in self._known:
+            func = variant.prim_func(task, self._machine).without_attr("global_symbol")
+            func = func.with_attr("op_pattern", _OPAQUE_PATTERN)
+            self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}")
+        return self._known[key]
+
+
+def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any]) -> Any:
+    if isinstance(op.task, ViewTask):
+        return relax.op.reshape(args[0], op.task.to_shape)
+    layouts = variant.layouts(op.task)
+    opaque = isinstance(op.task, OpaqueTask)
+    packed = [np.ascontiguousarray(p) for p in variant.pack(op.task, list(op.params))]
+    constants = [relax.const(p if opaque else p.astype(np.float32, copy=False)) for p in packed]
+    shape = Layout(layouts.output).physical_shape(op.task.output_shape)
+    dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else "float32"
+    return relax.call_tir(kernels.add(op.task, variant), [*args, *constants], relax.TensorType(shape, dtype))
+
+
+def _emit_transform(builder: relax.BlockBuilder, source: Any, task: TransformTask) -> Any:
+    """``layout_transform`` of a variable, cropped where the source is padded and the destination is not."""
+    before, after = Layout(task.source), Layout(task.destination)
+    moved = builder.emit(relax.op.layout_transform(source, index_map(before, after), pad_value=0.0))
+    wanted = after.physical_shape(task.shape)
+    made = tuple(int(d) for d in moved.ty.shape)
+    if made == wanted:
+        return moved
+    axes = [axis for axis, (have, want) in enumerate(zip(made, wanted, strict=True)) if have != want]
+    return builder.emit(
+        relax.op.strided_slice(moved, axes=axes, begin=[0] * len(axes), end=[wanted[axis] for axis in axes])
+    )
+
+
+def index_map(source: Layout, destination: Layout) -> Callable[..., Any]:
+    """Physical index in ``source`` to physical index in ``destination``, with the arity TVM's IndexMap inspects."""
+
+    def move(*axes: Any) -> list[Any]:
+        return list(destination.physical_index(*source.logical_index(*axes)))
+
+    if source.block:
+        return lambda n, c, h, w, b: move(n, c, h, w, b)
+    return lambda a, b, c, d: move(a, b, c, d)
+
+
+def count_transforms(module: tvm.IRModule) -> int:
+    """``layout_transform`` operators in the main function."""
+    return sum(_is_op(b.value, "relax.layout_transform") for block in module["main"].body.blocks for b in block.bindings)
+
+
+def lower_transforms(module: tvm.IRModule, choose: Callable[[TransformTask], Variant], machine: Machine) -> tvm.IRModule:
+    """Replace every ``layout_transform`` (and the crop behind it) by a transform kernel, or a view when it is free.
+
+    ``choose`` gives the kernel for a transform. Raises ValueError for a transform between layouts we do not know.
+    """
+    main = module["main"]
+    crops: dict[Any, Any] = {}
+    for block in main.body.blocks:
+        for binding in block.bindings:
+            if _is_op(binding.value, "relax.strided_slice"):
+                crops[binding.value.args[0]] = binding.var
+
+    @relax.expr_functor.mutator
+    class Lower(relax.PyExprMutator):  # type: ignore[misc]
+        def __init__(self, mod: tvm.IRModule) -> None:
+            super().__init__(mod)
+            self.kernels = Kernels(self.builder_, machine)
+            self.lowered: set[Any] = set()
+
+        def visit_call_(self, call: relax.Call) -> Any:
+            if _is_op(call, "relax.strided_slice") and call.args[0] in self.lowered:
+                return self.visit_expr(call.args[0])  # the kernel has cropped already
+            if not _is_op(call, "relax.layout_transform"):
+                return super().visit_call_(call)
+            var = self.made_by(call)
+            result = crops.get(var, var)
+            self.lowered.add(var)
+            task = recognise_transform(call, tuple(int(d) for d in result.ty.shape))
+            source = self.visit_expr(call.args[0])
+            shape = Layout(task.destination).physical_shape(task.shape)
+            if same_bytes(task.shape, Layout(task.source), Layout(task.destination)):
+                return relax.op.reshape(source, shape)
+            return relax.call_tir(self.kernels.add(task, choose(task)), [source], relax.TensorType(shape, "float32"))
+
+        def made_by(self, call: relax.Call) -> Any:
+            for block in main.body.blocks:
+                for binding in block.bindings:
+                    if binding.value.same_as(call):
+                        return binding.var
+            raise AssertionError("a call outside of a binding")
+
+    mutator = Lower(module)
+    updated = mutator.visit_expr(main)
+    mutator.builder_.update_func(module.get_global_var("main"), updated)
+    lowered = relax.transform.CanonicalizeBindings()(mutator.builder_.get())
+    if count_transforms(lowered):
+        raise AssertionError("layout transforms are left after lowering")
+    return lowered
+
+
+def recognise_transform(call: relax.Call, result_shape: tuple[int, ...]) -> TransformTask:
+    """Which of our transforms a ``layout_transform`` with this (cropped) result is; its index map tells."""
+    source_shape = tuple(int(d) for d in call.args[0].ty.shape)
+    found = IndexMap(call.attrs.index_map.initial_indices, call.attrs.index_map.final_indices, None)
+    probe = [5, 3, 2, 7, 1][: len(source_shape)]
+    if len(source_shape) == 5:
+        probe = [5, 3, 2, 7, min(3, source_shape[4] - 1)]
+    target = [int(i) for i in found.map_indices([tvm.tirx.const(p, "int64") for p in probe])]
+    for source in _layouts_of_rank(source_shape):
+        for destination in _layouts_of_rank(result_shape):
+            if source == destination:
+                continue
+            if target != list(destination.physical_index(*source.logical_index(*probe))):
+                continue
+            unblocked, shape = (destination, result_shape) if source.block else (source, source_shape)
+            logical = _logical_shape(unblocked, shape)
+            if source.physical_shape(logical) == source_shape and destination.physical_shape(logical) == result_shape:
+                return TransformTask(logical, source.name, destination.name)
+    raise ValueError(f"a layout_transform from {source_shape} to {result_shape} is none of the known layout pairs")
+
+
+def _layouts_of_rank(shape: tuple[int, ...]) -> list[Layout]:
+    if len(shape) == 5:
+        return [Layout(f"NCHW{shape[4]}c")]
+    return [Layout("NCHW"), Layout("NHWC")]
+
+
+def _logical_shape(layout: Layout, stored: tuple[int, ...]) -> tuple[int, ...]:
+    if layout.name == "NCHW":
+        return stored
+    if layout.name == "NHWC":
+        n, h, w, c = stored
+        return (n, c, h, w)
+    n, co, h, w, block = stored
+    return (n, co * block, h, w)
+
+
+def _is_op(expr: Any, name: str) -> bool:
+    return isinstance(expr, relax.Call) and getattr(expr.op, "name", None) == name

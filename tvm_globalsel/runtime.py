@@ -1,0 +1,109 @@
+"""Run a deployed folder with TVM's runtime only: no compiler library is loaded.
+
+Import this module before anything else imports ``tvm``, else the compiler library is there already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_globalsel.errors import UserError
+
+_LIBRARY, _PLAN = "model.so", "plan.json"
+_MAX_PLAN_BYTES = 256 << 20
+
+
+def read_plan(folder: str | Path) -> dict[str, Any]:
+    """``plan.json`` of a deployed folder; raises :class:`UserError` when it is missing or not a plan."""
+    path = Path(folder) / _PLAN
+    try:
+        if path.stat().st_size > _MAX_PLAN_BYTES:
+            raise UserError(f"{path}: larger than any plan", "compile the model again")
+        plan = json.loads(path.read_text())
+        inputs = plan["inputs"] if isinstance(plan, dict) else None
+        if not isinstance(inputs, list) or plan.get("format") != 1:
+            raise ValueError("it is not a plan of this version")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the plan ({error.strerror})",
+                        "give the folder that 'globalsel compile -o' wrote") from error
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a readable plan ({error})", "compile the model again") from error
+    return plan
+
+
+class Deployed:
+    """A compiled network. ``run`` takes and returns arrays by name."""
+
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.plan = read_plan(folder)
+        # both are read when the library is loaded, the threads before the first parallel kernel
+        os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+        os.environ["TVM_NUM_THREADS"] = str(threads or self.plan["threads"])
+        import tvm
+        from tvm.runtime import load_module
+        from tvm.runtime.vm import VirtualMachine
+
+        library = self.folder / _LIBRARY
+        if not library.is_file():
+            raise UserError(f"{library}: no such file", "compile the model again")
+        try:
+            module = load_module(str(library.resolve()))
+            self._vm = VirtualMachine(module, tvm.cpu())
+        except Exception as error:  # a damaged or foreign library fails in many ways
+            message = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+            raise UserError(f"{library}: cannot be loaded ({message})",
+                            "compile the model on this kind of machine") from error
+        self._tensor = tvm.runtime.tensor
+
+    def check_inputs(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Arrays in the module's order, or :class:`UserError` naming the input that does not fit."""
+        expected = {i["name"]: i for i in self.plan["inputs"]}
+        unknown = set(arrays) - set(expected)
+        if unknown or set(expected) - set(arrays):
+            raise UserError(f"inputs are {sorted(arrays)}", f"the model takes {sorted(expected)}")
+        ordered = []
+        for name, spec in expected.items():
+            array = np.asarray(arrays[name])
+            if list(array.shape) != spec["shape"] or str(array.dtype) != spec["dtype"]:
+                raise UserError(f"input {name!r} is {array.dtype}{list(array.shape)}",
+                                f"the module was compiled for {spec['dtype']}{spec['shape']}")
+            ordered.append(np.ascontiguousarray(array))
+        return ordered
+
+    def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One inference."""
+        results = self._call([self._tensor(a) for a in self.check_inputs(arrays)])
+        return {o["name"]: r.numpy() for o, r in zip(self.plan["outputs"], results, strict=True)}
+
+    def latencies_s(self, arrays: dict[str, np.ndarray], repeat: int, warmup: int = 3) -> list[float]:
+        """Seconds of ``repeat`` inferences after ``warmup`` more."""
+        tensors = [self._tensor(a) for a in self.check_inputs(arrays)]
+        for _ in range(warmup):
+            self._call(tensors)
+        taken = []
+        for _ in range(repeat):
+            start = time.perf_counter()
+            self._call(tensors)
+            taken.append(time.perf_counter() - start)
+        return taken
+
+    def random_inputs(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Seeded random arrays of the right shapes."""
+        rng = np.random.default_rng(seed)
+        return {
+            i["name"]: rng.standard_normal(i["shape"]).astype(i["dtype"])
+            if i["dtype"].startswith("float")
+            else rng.integers(0, 8, i["shape"]).astype(i["dtype"])
+            for i in self.plan["inputs"]
+        }
+
+    def _call(self, tensors: list[Any]) -> list[Any]:
+        result = self._vm["main"](*tensors)
+        return [result] if hasattr(result, "numpy") else list(result)

@@ -1,0 +1,74 @@
+"""Compare a deployed module with ONNX Runtime on seeded inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tvm_globalsel.errors import UserError
+from tvm_globalsel.frontends.onnx import drop_unused_initializer_inputs, load_model, prepare
+from tvm_globalsel.runtime import Deployed
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Largest |difference| relative to the largest |reference| element, over all outputs and seeds."""
+
+    relative_error: float
+    tolerance: float
+    samples: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the module agrees."""
+        return self.relative_error <= self.tolerance
+
+
+def verify(
+    folder: str | Path, model: str | Path, seed_weights: int | None = None, tolerance: float = TOLERANCE,
+    samples: int = 2,
+) -> Verdict:  # fmt: skip
+    """Run both on ``samples`` seeded inputs. The model must be the one that was compiled (same seed of weights)."""
+    deployed = Deployed(folder)
+    shapes = {i["name"]: tuple(i["shape"]) for i in deployed.plan["inputs"]}
+    if seed_weights is None:
+        seed_weights = deployed.plan.get("seed_weights")
+    session = reference_session(prepare(load_model(model), shapes, seed_weights))
+    names = [o.name for o in session.get_outputs()]
+    if names != [o["name"] for o in deployed.plan["outputs"]]:
+        raise UserError(f"{model}: its outputs {names} are not those of the compiled module",
+                        "give the model that was compiled")
+    worst = 0.0
+    for seed in range(samples):
+        inputs = deployed.random_inputs(seed)
+        expected = dict(zip(names, session.run(names, inputs), strict=True))
+        got = deployed.run(inputs)
+        for name in names:
+            worst = max(worst, relative_error(got[name], expected[name]))
+    return Verdict(worst, tolerance, samples)
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    """Largest absolute difference over the largest absolute reference; infinite on NaN or another shape."""
+    if got.shape != expected.shape or not np.isfinite(got).all():
+        return float("inf")
+    scale = float(np.abs(expected).max()) or 1.0
+    return float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max()) / scale
+
+
+def reference_session(model: onnx.ModelProto) -> Any:
+    """ONNX Runtime on one CPU thread."""
+    import onnxruntime
+
+    drop_unused_initializer_inputs(model)
+    model.ir_version = max(4, model.ir_version)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,200 @@
+"""What runs in TVM's builder and runner processes: schedule and build a batch of kernels; check and time them.
+
+A batch travels as a JSON text. Kernels of one batch are timed in turns (A B C A B C ...), each block between two
+runs of a probe kernel that needs nothing but the FMA units: blocks measured while the machine was slowed are repeated.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.s_tir import meta_schedule as ms
+
+from te_kernels import check
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask, OpaqueTask, Task, from_dict
+from te_kernels.variant import Variant, all_variants, from_knobs
+
+_PROBE_TASK = ConvTask(1, 64, 8, 56, 64, 1, 1)
+_PROBE_VARIANT = "direct_nhwc"
+_SLOWED = 1.12  # a probe slower than this over the best one means that the machine was disturbed
+_BLOCKS = 5
+_BLOCK_S = 0.003
+_ATTEMPTS = 4
+_SLOW_KERNEL_S = 0.15  # one run of such a kernel is measurement enough
+
+_best_probe_s = math.inf
+
+
+def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
+    """TVM builder's ``f_build``: the module carries the batch as an attribute; a kernel that fails is left out."""
+    spec = json.loads(str(mod.attrs["globalsel_batch"]))
+    machine = Machine(**spec["machine"])
+    opaque = {gv.name_hint: func for gv, func in mod.functions.items()}
+    functions = {"probe": _probe(machine).with_attr("global_symbol", "probe")}
+    for index, item in enumerate(spec["kernels"]):
+        try:
+            task = task_of(item["task"], opaque.get(f"lowered{index}"))
+            func = from_knobs(item["variant"], item["knobs"]).prim_func(task, machine)
+        except Exception as error:
+            if len(spec["kernels"]) == 1:  # alone: let the builder report it
+                raise RuntimeError(f"schedule failed: {type(error).__name__}: {error}") from error
+            continue
+        functions[f"kernel{index}"] = func.with_attr("global_symbol", f"kernel{index}")
+        if isinstance(task, OpaqueTask):
+            functions[f"oracle{index}"] = task.lowered.with_attr("global_symbol", f"oracle{index}")
+    return tvm.tirx.build(tvm.IRModule(functions), target=target)
+
+
+def task_of(data: dict[str, Any], lowered: Any) -> Task:
+    """A task from its JSON form; an opaque one gets its lowering back."""
+    task = from_dict(data)
+    if isinstance(task, OpaqueTask):
+        import dataclasses
+
+        task = dataclasses.replace(task, lowered=lowered)
+    return task
+
+
+@functools.cache
+def _probe(machine: Machine) -> tvm.tirx.PrimFunc:
+    variant = next(iter(all_variants()[_PROBE_VARIANT].candidates(_PROBE_TASK, machine)))
+    return variant.prim_func(_PROBE_TASK, machine)
+
+
+def allocate(device: Any, args_info: Any, alloc_repeat: int) -> list[list[str]]:
+    """TVM runner's ``f_alloc_argument``: hands the batch through; each kernel allocates its own arguments."""
+    _, _, codes = args_info[0]
+    return [[bytes(codes).decode()]]
+
+
+def text_to_args(text: str) -> list[ms.arg_info.TensorInfo]:
+    """A text as the argument description of a RunnerInput: TVM's runner passes nothing else to its process."""
+    return [ms.arg_info.TensorInfo("uint8", list(text.encode()))]
+
+
+def results_from_floats(codes: list[float]) -> list[dict[str, Any]]:
+    """Inverse of what :func:`evaluate` returns: TVM's runner passes nothing but floats back."""
+    results: list[dict[str, Any]] = json.loads(bytes(int(code) for code in codes).decode())
+    return results
+
+
+def evaluate(module: Any, device: Any, config: Any, repeated_args: list[list[str]]) -> list[float]:
+    """TVM runner's ``f_run_evaluator``: check every kernel of the batch against its oracle, then time it."""
+    results = _evaluate(module, device, json.loads(repeated_args[0][0]))
+    return [float(code) for code in json.dumps(results).encode()]
+
+
+def _evaluate(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    machine = Machine(**spec["machine"])
+    probe = _Probe(module, machine)
+    results: list[dict[str, Any]] = []
+    timed: list[tuple[int, Any, Any, int]] = []
+    for index, item in enumerate(spec["kernels"]):
+        result: dict[str, Any] = {"costs_s": []}
+        results.append(result)
+        if not module.implements_function(f"kernel{index}", True):
+            result["error"] = "not built"
+            continue
+        variant = from_knobs(item["variant"], item["knobs"])
+        args, error, single_s = _check(module, index, item["task"], variant)
+        result["relative_error"] = error if math.isfinite(error) else None
+        if not error <= variant.relative_error:
+            shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
+            result["error"] = f"wrong result: relative error {shown}, allowed {variant.relative_error:.0e}"
+            continue
+        if single_s > _SLOW_KERNEL_S:
+            result["costs_s"] = [single_s]
+            continue
+        number = max(1, math.ceil(_BLOCK_S / max(single_s, 1e-7)))
+        evaluator = module.time_evaluator(f"kernel{index}", device, number=number, repeat=1)
+        timed.append((index, evaluator, args, number))
+    for _ in range(_BLOCKS):
+        for index, evaluator, args, _ in timed:
+            results[index]["costs_s"].append(probe.undisturbed(lambda e=evaluator, a=args: e(*a).results[0]))
+    return results
+
+
+_cases: dict[str, check.Case] = {}
+
+
+def _case(task: Task) -> check.Case:
+    """Inputs and oracle of a task; the last few are kept, because a batch holds many variants of one task."""
+    if task.key not in _cases:
+        while len(_cases) >= 4:
+            _cases.pop(next(iter(_cases)))
+        _cases[task.key] = check.make_case(task)
+    return _cases[task.key]
+
+
+def _check(module: Any, index: int, data: dict[str, Any], variant: Variant) -> tuple[Any, float, float]:
+    """(arguments, relative error, seconds of one warm run)."""
+    task = from_dict(data)
+    kernel = module[f"kernel{index}"]
+    if isinstance(task, OpaqueTask):
+        return _check_opaque(module, index, task)
+    case = _case(task)
+    args = check.arguments(case, variant)
+    first = _seconds(kernel, args)
+    error = check.relative_error(case, variant, args)
+    return args, error, first if first > _SLOW_KERNEL_S else _seconds(kernel, args)
+
+
+def _check_opaque(module: Any, index: int, task: OpaqueTask) -> tuple[Any, float, float]:
+    rng = np.random.default_rng(0)
+    arrays = []
+    for shape, dtype in zip((*task.shapes, *task.constant_shapes), task.dtypes, strict=True):
+        floating = dtype.startswith("float")
+        arrays.append(rng.standard_normal(shape).astype(dtype) if floating else rng.integers(0, 2, shape).astype(dtype))
+    args = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays]
+    out, oracle = (tvm.runtime.empty(task.out_shape, task.out_dtype) for _ in range(2))
+    module[f"oracle{index}"](*args, oracle)
+    first = _seconds(module[f"kernel{index}"], [*args, out])
+    got, expected = out.numpy().astype(np.float64), oracle.numpy().astype(np.float64)
+    same = np.where(np.isnan(expected), np.isnan(got), np.abs(got - expected) <= 0)
+    scale = float(np.nanmax(np.abs(expected), initial=0.0)) or 1.0
+    error = 0.0 if same.all() else float(np.nanmax(np.abs(got - expected))) / scale
+    return [*args, out], error, first if first > _SLOW_KERNEL_S else _seconds(module[f"kernel{index}"], [*args, out])
+
+
+def _seconds(function: Any, args: list[Any]) -> float:
+    start = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - start
+
+
+class _Probe:
+    """Times blocks between two runs of the probe kernel and repeats those measured on a slowed machine."""
+
+    def __init__(self, module: Any, machine: Machine) -> None:
+        variant = next(iter(all_variants()[_PROBE_VARIANT].candidates(_PROBE_TASK, machine)))
+        self._args = check.arguments(_case(_PROBE_TASK), variant)
+        self._kernel = module["probe"]
+        for _ in range(20):
+            self._ratio()
+
+    def _ratio(self) -> float:
+        global _best_probe_s
+        taken = min(_seconds(self._kernel, self._args) for _ in range(2))
+        _best_probe_s = min(_best_probe_s, taken)
+        return taken / _best_probe_s
+
+    def undisturbed(self, block: Any) -> float:
+        """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""
+        best: tuple[float, float] | None = None
+        for _ in range(_ATTEMPTS):
+            before = self._ratio()
+            cost_s = float(block())
+            disturbance = max(before, self._ratio())
+            if best is None or disturbance < best[0]:
+                best = (disturbance, cost_s)
+            if disturbance <= _SLOWED:
+                break
+        assert best is not None
+        return best[1]
