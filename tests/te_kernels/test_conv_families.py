@@ -12,6 +12,11 @@ from tests.te_kernels.kernel_checks import check_all
 
 FAMILIES = [
     "sum2d",
+    "im2row_gemm",
+    "gemm_1x1_nhwc",
+    "gemm_1x1_nchwc",
+    "direct_kblock_nhwc",
+    "direct_kblock_nchwc",
     "direct_nchw",
     "depthwise_nchw",
     "im2col_gemm",
@@ -41,6 +46,9 @@ SAME3 = (1, 1, 1, 1)
         ConvTask(2, 40, 14, 11, 40, 3, 3, (2, 2), SAME3, groups=40, epilogue=(Step("bias"), Step("add"))),
         ConvTask(1, 24, 9, 9, 24, 5, 5, (1, 1), (4, 3, 4, 5), (2, 2), groups=24, epilogue=(Step("hardswish"),)),
         ConvTask(1, 17, 10, 12, 34, 3, 3, (1, 2), (1, 0, 0, 1), groups=17, epilogue=RELU),
+        ConvTask(1, 1200, 5, 7, 72, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu"))),
+        ConvTask(1, 208, 7, 6, 40, 3, 3, (1, 1), SAME3, epilogue=RELU),
+        ConvTask(1, 640, 5, 5, 64, 3, 3, (2, 2), SAME3, groups=2, epilogue=RELU),
     ],
     ids=str,
 )

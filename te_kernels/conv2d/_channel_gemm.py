@@ -1,0 +1,83 @@
+"""What the variants on ``_gemm`` share: they differ in layout, in what they read from and in where they apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+
+from te_kernels.conv2d import _gemm as algorithm
+from te_kernels.conv2d import _output_stationary as direct
+from te_kernels.conv2d._tiles import best_tiles
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Layouts, Reject, Variant
+
+
+@dataclass(frozen=True)
+class ChannelGemmVariant(Variant):
+    """Base: one layout in and out. Knobs: register tile, blocks of the reduction, flat view, im2row."""
+
+    task_type = ConvTask
+    relative_error = 2e-5
+
+    layout: str
+    rows: int
+    pixels: int
+    vectors: int
+    lanes: int
+    chunk: int
+    flat: bool
+    im2row: bool
+
+    @classmethod
+    def _blocked(cls, task: ConvTask, machine: Machine, layout: str) -> Iterator[ChannelGemmVariant]:
+        """Candidates that cut the reduction, where the weights of a tile would crowd L2."""
+        if task.depthwise:
+            raise Reject("depthwise: the reduction has one channel, there is nothing to cut")
+        per_group, lanes = task.k // task.groups, machine.vector_lanes
+        if task.groups > 1 and layout != "NHWC" and per_group % lanes:
+            raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
+        slice_bytes = 4 * lanes * task.c // task.groups * task.r * task.s
+        if slice_bytes * 2 <= machine.l2_bytes // 8:
+            raise Reject(f"the weights of two vectors of channels take {2 * slice_bytes} bytes: no need to cut them")
+        for tile, flat in fitting_tiles(task, machine):
+            chunk = chunk_within(direct.Geometry(task, tile, flat), machine.l2_bytes // 8)
+            yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, flat, False)
+
+    def _plan(self, task: ConvTask) -> algorithm.Plan:
+        tile = direct.Tile(self.rows, self.pixels, self.vectors, self.lanes)
+        return algorithm.Plan(direct.Geometry(task, tile, self.flat), self.layout, self.chunk, self.im2row)
+
+    def layouts(self, task: ConvTask) -> Layouts:
+        return Layouts((self.layout,) * len(task.input_shapes), self.layout)
+
+    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
+        return direct.pack(self._plan(task).geometry, params)
+
+    def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
+        return algorithm.prim_func(self._plan(task), self.layouts(task), machine)
+
+    def workspace_bytes(self, task: ConvTask) -> int:
+        return algorithm.workspace_bytes(self._plan(task))
+
+
+def fitting_tiles(task: ConvTask, machine: Machine) -> list[tuple[direct.Tile, bool]]:
+    """The best tiles, of those that end where a group of output channels ends."""
+    per_group = task.k // task.groups
+    tiles = best_tiles(task, machine, 2)
+    if task.groups > 1 and per_group > machine.vector_lanes:
+        tiles = [(tile, flat) for tile, flat in tiles if per_group % (tile.vectors * tile.lanes) == 0]
+    if not tiles:
+        raise Reject(f"{per_group} output channels in each of {task.groups} groups are no whole register tiles")
+    return tiles
+
+
+def chunk_within(geometry: direct.Geometry, limit_bytes: int) -> int:
+    """Reduction blocks in one chunk: a divisor of them whose weights for one tile take at most ``limit_bytes``."""
+    t, tile = geometry.task, geometry.tile
+    blocks = t.c // t.groups // geometry.reduction_block
+    block_bytes = 4 * geometry.reduction_block * t.r * t.s * tile.vectors * tile.lanes
+    return max(d for d in range(1, blocks + 1) if blocks % d == 0 and (d == 1 or d * block_bytes <= limit_bytes))

@@ -1,0 +1,223 @@
+"""The reduction cut into blocks, and the im2row form, of the convolutions whose vectors are output channels.
+
+``_output_stationary`` reads the weights of a register tile once for every tile of positions. That is free while they
+stay in L2: c/g * r * s * vectors * lanes floats. Beyond (2048 channels, or 3x3 on 512) the reduction has to be cut:
+
+    for n, block of rows, block of channels:            parallel
+      for kc:                                           block of the reduction
+        for tile of (rows x pixels):
+          partial[rows, pixels, vectors, V] = sum over c in kc, r, s of x * W    in registers
+          total[tile] += partial
+      out = epilogue(total)
+
+so that the weights of one kc serve every tile from L1 or L2 before the next are fetched: each weight crosses the L3
+once. ``total`` holds one block of rows and ``vectors`` vectors of channels.
+
+With ``im2row`` the input rows are first spelt out as rows of a matrix, [position, r, s, c], for one block of output
+rows at a time so that they stay in L2; the products then read nothing but contiguous memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import te, tirx
+
+from te_kernels import epilogue as ep
+from te_kernels.conv2d._output_stationary import Geometry, cdiv
+from te_kernels.layout import Layout
+from te_kernels.machine import Machine
+from te_kernels.variant import Layouts, epilogue_placeholders
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A direct geometry, its layout, the ``reduction_block``s in one block of the reduction, and the im2row flag."""
+
+    geometry: Geometry
+    layout: str
+    chunk: int
+    im2row: bool
+
+    @property
+    def chunks(self) -> int:
+        """Blocks of the reduction."""
+        t = self.geometry.task
+        return t.c // t.groups // self.geometry.reduction_block // self.chunk
+
+    @property
+    def constant_length(self) -> int:
+        """Length of the packed per-channel constants."""
+        return cdiv(self.geometry.task.k, self.geometry.tile.lanes) * self.geometry.tile.lanes
+
+
+def _source(plan: Plan, data: te.Tensor) -> te.Tensor:
+    """What the tiles read: the input, its padded copy, or im2row's [n, h, w, r, s, c] (h, w of the output)."""
+    geometry, layout = plan.geometry, Layout(plan.layout)
+    t = geometry.task
+    (top, left, _, _), (sh, sw), (dh, dw) = t.pad, t.stride, t.dilation
+
+    def read(n: Any, c: Any, y: Any, x: Any) -> Any:
+        inside = tirx.all(y >= 0, y < t.h, x >= 0, x < t.w)
+        return tirx.if_then_else(inside, data[layout.physical_index(n, c, y, x)], tirx.const(0.0, "float32"))
+
+    if plan.im2row:
+        rows, columns = geometry.row_tiles * geometry.tile.rows, geometry.pixel_tiles * geometry.tile.pixels
+        return te.compute(
+            (t.n, rows, columns, t.r, t.s, t.c),
+            lambda n, h, w, r, s, c: read(n, c, h * sh + r * dh - top, w * sw + s * dw - left),
+            name="source",
+        )
+    if not geometry.needs_copy:
+        return data
+    rows, columns = geometry.padded_input
+    if layout.block:
+        return te.compute(
+            layout.physical_shape((t.n, t.c, rows, columns)),
+            lambda n, co, h, w, ci: read(n, co * layout.block + ci, h - top, w - left),
+            name="source",
+        )
+    return te.compute((t.n, rows, columns, t.c), lambda n, h, w, c: read(n, c, h - top, w - left), name="source")
+
+
+def compute(plan: Plan, layouts: Layouts) -> list[te.Tensor]:
+    """The algorithm. Returns (data, tensors..., weight, constants..., output)."""
+    geometry, layout = plan.geometry, Layout(plan.layout)
+    t, tile = geometry.task, geometry.tile
+    cb, cg, kg = geometry.reduction_block, t.c // t.groups, geometry.group_channels
+    data = te.placeholder(layout.physical_shape((t.n, t.c, t.h, t.w)), "float32", name="data")
+    weight = te.placeholder(
+        (t.groups, geometry.channel_blocks, cg // cb, t.r, t.s, cb, tile.vectors, tile.lanes), "float32", name="weight"
+    )
+    source = _source(plan, data)
+    co = te.reduce_axis((0, plan.chunk), name="co")
+    ci = te.reduce_axis((0, cb), name="ci")
+    r = te.reduce_axis((0, t.r), name="r")
+    s = te.reduce_axis((0, t.s), name="s")
+    kc = te.reduce_axis((0, plan.chunks), name="kc")
+
+    def tile_element(kc: Any, n: Any, g: Any, ko: Any, ho: Any, wo: Any, hi: Any, wi: Any, v: Any, lane: Any) -> Any:
+        h, w = ho * tile.rows + hi, wo * tile.pixels + wi
+        block = kc * plan.chunk + co
+        c = g * cg + block * cb + ci
+        if plan.im2row:
+            x = source[n, h, w, r, s, c]
+        elif geometry.flat:
+            x = source[layout.physical_index(n, c, w // t.w, w % t.w)]
+        else:
+            y = h * t.stride[0] + r * t.dilation[0], w * t.stride[1] + s * t.dilation[1]
+            x = source[layout.physical_index(n, c, *y)]
+        return te.sum(x * weight[g, ko, block, r, s, ci, v, lane], axis=[co, r, s, ci])
+
+    tiles = (t.n, t.groups, geometry.channel_blocks, geometry.row_tiles, geometry.pixel_tiles)
+    shape = (*tiles, tile.rows, tile.pixels, tile.vectors, tile.lanes)
+    partial = te.compute((plan.chunks, *shape), tile_element, name="partial")
+    total = te.compute(shape, lambda *i: te.sum(partial[(kc, *i)], axis=[kc]), name="total")
+    tensors, constants, read_tensor, read_constant = epilogue_placeholders(t, layouts.output, plan.constant_length)
+
+    def store(*axes: Any) -> Any:
+        n, k, h, w = layout.logical_index(*axes)
+        g, kk = (k // kg, k % kg) if t.groups > 1 else (0, k)
+        y, x = (0, h * t.ow + w) if geometry.flat else (h, w)
+        vector = kk // tile.lanes
+        value = total[
+            n, g, vector // tile.vectors, y // tile.rows, x // tile.pixels,
+            y % tile.rows, x % tile.pixels, vector % tile.vectors, kk % tile.lanes,
+        ]  # fmt: skip
+        return ep.apply(value, t.steps, read_constant, read_tensor, (n, k, h, w))
+
+    out = te.compute(layout.physical_shape(t.output_shape), store, name="out")
+    return [data, *tensors, weight, *constants, out]
+
+
+def prim_func(plan: Plan, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFunc:
+    """Algorithm and schedule."""
+    sch = tvm.s_tir.Schedule(te.create_prim_func(compute(plan, layouts)))
+    geometry, tile, t = plan.geometry, plan.geometry.tile, plan.geometry.task
+    out, total, partial = sch.get_sblock("out"), sch.get_sblock("total"), sch.get_sblock("partial")
+    if plan.layout == "NHWC":
+        n, h, w, k = sch.get_loops(out)
+        g, k = sch.split(k, [t.groups, None])
+        k, lane = sch.split(k, [None, tile.lanes])
+    else:
+        n, k, h, w, lane = sch.get_loops(out)
+        g, k = sch.split(k, [t.groups, None])
+    ko, v = sch.split(k, [None, tile.vectors])
+    if geometry.flat:
+        tiles, wi = sch.split(sch.fuse(h, w), [None, tile.pixels])
+        ho, wo = sch.split(tiles, [None, tiles_in_block(plan, machine)])
+        sch.reorder(n, ho, g, ko, wo, wi, v, lane)
+        blocks = cdiv(geometry.pixel_tiles, tiles_in_block(plan, machine))
+    else:
+        ho, row, hi = sch.split(h, [None, rows_in_block(plan, machine), tile.rows])
+        wo, wi = sch.split(w, [None, tile.pixels])
+        sch.reorder(n, ho, g, ko, row, wo, hi, wi, v, lane)
+        sch.unroll(hi)
+        blocks = cdiv(geometry.row_tiles, rows_in_block(plan, machine))
+    outer = [n, ho]
+    if machine.threads > 1 and t.n * blocks < 4 * machine.threads and t.n * blocks % machine.threads:
+        outer += [g, ko]
+    par = sch.fuse(*outer)
+    sch.parallel(par)
+    sch.compute_at(total, par if len(outer) > 2 else ko, preserve_unit_loops=True)
+    *_, tho, two, thi, twi, tv, tlane, kc = sch.get_loops(total)
+    sch.reorder(kc, tho, two, thi, twi, tv, tlane)
+    sch.compute_at(partial, two, preserve_unit_loops=True)
+    sch.set_scope(partial, 0, "local")
+    if plan.im2row or geometry.needs_copy:
+        copy = sch.get_sblock("source")
+        sch.compute_at(copy, par, preserve_unit_loops=True)
+        extent = Layout(plan.layout).block or t.c
+        if extent % tile.lanes == 0 and (len(outer) == 2 or t.groups == 1):
+            _, lanes = sch.split(sch.get_loops(copy)[-1], [None, tile.lanes])
+            sch.vectorize(lanes)
+    *_, hi_, wi_, v_, lane_, co_, r_, s_, ci_ = sch.get_loops(partial)
+    sch.reorder(co_, r_, s_, ci_, hi_, wi_, v_, lane_)
+    for vector in (lane_, tlane, lane):
+        sch.vectorize(vector)
+    for loop in (v_, wi_, hi_, tv, twi, thi, v, wi):
+        sch.unroll(loop)
+    sch.decompose_reduction(partial, co_)
+    sch.decompose_reduction(total, kc)
+    return sch.mod["main"]
+
+
+def rows_in_block(plan: Plan, machine: Machine) -> int:
+    """Tile rows whose input (or im2row matrix) fills at most half of L2; every thread gets a share."""
+    geometry = plan.geometry
+    t, tile = geometry.task, geometry.tile
+    if plan.im2row:
+        tile_row = 4 * tile.rows * geometry.pixel_tiles * tile.pixels * t.c * t.r * t.s
+        halo = 0
+    else:
+        tile_row = 4 * t.c * geometry.padded_input[1] * t.stride[0] * tile.rows
+        halo = 4 * t.c * geometry.padded_input[1] * (t.r - 1) * t.dilation[0]
+    return _even(geometry.row_tiles, (machine.l2_bytes // 2 - halo) // tile_row, machine.threads)
+
+
+def tiles_in_block(plan: Plan, machine: Machine) -> int:
+    """The same for the flat view: tiles of pixels whose input fills at most half of L2."""
+    geometry = plan.geometry
+    tile_bytes = 4 * geometry.task.c * geometry.tile.pixels
+    return _even(geometry.pixel_tiles, machine.l2_bytes // 2 // tile_bytes, machine.threads)
+
+
+def _even(total: int, limit: int, threads: int) -> int:
+    """A block <= limit that splits ``total`` evenly, at most a thread's share."""
+    limit = max(1, min(limit, cdiv(total, threads)))
+    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
+    return max(divisors) if divisors else cdiv(total, cdiv(total, limit))
+
+
+def workspace_bytes(plan: Plan) -> int:
+    """Copy of the input rows (for the whole map at most), im2row matrix, and totals of one block."""
+    geometry = plan.geometry
+    t, tile = geometry.task, geometry.tile
+    positions = geometry.row_tiles * tile.rows * geometry.pixel_tiles * tile.pixels
+    totals = 4 * positions * tile.vectors * tile.lanes
+    if plan.im2row:
+        return totals + 4 * positions * t.c * t.r * t.s
+    rows, columns = geometry.padded_input
+    return totals + (4 * t.c * rows * columns if geometry.needs_copy else 0)
