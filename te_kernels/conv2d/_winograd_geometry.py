@@ -87,6 +87,17 @@ class Geometry:
     def chunks(self) -> int:
         return cdiv(self.channel_blocks, self.blocking.chunk)
 
+    @property
+    def padded_outputs(self) -> int:
+        """Output channels of whole chunks."""
+        return self.chunks * self.blocking.chunk * self.blocking.vectors * self.blocking.lanes
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Slices ``[c, vectors, lanes]``, one for each (chunk, position, block in the chunk): in the order of use."""
+        b = self.blocking
+        return (self.chunks * self.positions * b.chunk, self.input_vectors * b.lanes, b.vectors, b.lanes)
+
     # Panels of one position start one vector off a power of two: stores to all positions must not share cache sets.
     @property
     def input_panel(self) -> int:
@@ -107,12 +118,11 @@ class Geometry:
 
 
 def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
-    """Weight ``(k, c, r, r)`` to ``[a, kb, c, vectors, lanes]``, transformed in float64; constants zero-padded."""
+    """Weight ``(k, c, r, r)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
     t, b = geometry.task, geometry.blocking
     transformed = geometry.matrices.transform_weight(params[0]).reshape(t.k, t.c, geometry.positions)
-    channels = geometry.channel_blocks * b.vectors * b.lanes
-    padded = np.zeros((geometry.positions, geometry.input_vectors * b.lanes, channels), np.float32)
+    padded = np.zeros((geometry.positions, geometry.input_vectors * b.lanes, geometry.padded_outputs), np.float32)
     padded[:, : t.c, : t.k] = transformed.transpose(2, 1, 0)
-    blocked = padded.reshape(geometry.positions, -1, geometry.channel_blocks, b.vectors, b.lanes)
-    weight = np.ascontiguousarray(blocked.transpose(0, 2, 1, 3, 4))
-    return [weight, *pad_channels(params[1:], channels)]
+    blocked = padded.reshape(geometry.positions, -1, geometry.chunks, b.chunk, b.vectors, b.lanes)
+    weight = np.ascontiguousarray(blocked.transpose(2, 0, 3, 1, 4, 5)).reshape(geometry.weight_shape)
+    return [weight, *pad_channels(params[1:], geometry.padded_outputs)]

@@ -1,0 +1,187 @@
+"""Input and output transforms of the Winograd kernel: one tile x one vector of channels, in registers.
+
+Both are straight-line code over the constant matrices. A tile that lies wholly inside the map loads and stores
+directly; one at its edge goes through a patch on the stack, of which only the existing part is read or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from te_kernels import epilogue as ep
+from te_kernels.conv2d._winograd_geometry import Geometry
+from te_kernels.conv2d._winograd_linear import Program, straight_line, weighted_sum
+from te_kernels.layout import Layout
+
+
+def guarded(conditions: list[Any], body: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
+    """``if`` all conditions hold: ``body``; no branch when there is nothing to ask."""
+    if not conditions:
+        body()
+        return
+    with T.If(tirx.all(*conditions)):
+        with T.Then():
+            body()
+        if otherwise:
+            with T.Else():
+                otherwise()
+
+
+def tile_position(geometry: Geometry, tile: Any) -> tuple[Any, Any, Any]:
+    """(image, tile row, tile column) of a tile's number."""
+    per_image = geometry.tile_rows * geometry.tile_columns
+    tile = T.Bind(tile)
+    image = T.Bind(tile // per_image) if geometry.task.n > 1 else 0
+    return image, T.Bind(tile % per_image // geometry.tile_columns), T.Bind(tile % geometry.tile_columns)
+
+
+def _address(layout: Layout, lanes: int, n: Any, vector: Any, y: Any, x: Any, lane: Any) -> list[Any]:
+    return [n, vector, y, x, lane] if layout.block else [n, y, x, vector * lanes + lane]
+
+
+def vector_registers(count: int, lanes: int) -> Any:
+    """A ``[count, lanes]`` buffer that LLVM keeps in registers, if every index into it is constant.
+
+    It takes a stack slot by the one intrinsic that gives it: buffers of any scope end up on the heap, and from there
+    values return to registers only in loops without calls, prefetches included.
+    """
+    pointer = T.ptr("float32", "local")
+    words = -(-count * lanes * 4 // 8)
+    stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
+    return T.decl_buffer((count, lanes), "float32", data=stack, scope="local")
+
+
+def _transform(program: Program, lanes: int, read: Callable[[int, int, Any], Any], write: Callable[..., None]) -> None:
+    """``M patch M^T`` for the matrix of ``program``, every intermediate value in its own register."""
+    size, results = program.inputs, len(program.outputs)
+    registers = vector_registers(size**2 + len(program.steps) * (size + results), lanes)
+    used = 0
+    with T.vectorized(0, lanes) as lane:
+
+        def keep(value: Any) -> Any:
+            nonlocal used
+            slot, used = used, used + 1
+            T.buffer_store(registers, value, [slot, lane])
+            return registers[slot, lane]
+
+        def combine(terms: list[tuple[Any, Any]]) -> Any:
+            return keep(weighted_sum(terms, lambda c: tirx.const(c, "float32")))
+
+        columns = [program.run([keep(read(y, x, lane)) for y in range(size)], combine) for x in range(size)]
+        for y in range(results):
+            row = program.run([column[y] for column in columns], combine)
+            for x in range(results):
+                write(y, x, lane, row[x])
+
+
+class InputTransform:
+    """Emits ``B^T d B`` of one tile and one vector of input channels of ``data``."""
+
+    def __init__(self, geometry: Geometry, layout: Layout, data: Any) -> None:
+        self.geometry, self.layout, self.data = geometry, layout, data
+        self.program = straight_line(geometry.matrices.bt)
+
+    def emit(self, tile: Any, vector: Any, transformed: Any, target: Any) -> None:
+        """Position ``a`` of the result goes to ``transformed[a, target + lane]``."""
+        g, t, lanes, size = self.geometry, self.geometry.task, self.geometry.blocking.lanes, self.geometry.matrices.size
+        n, row, column = tile_position(g, tile)
+        top, left = T.Bind(row * g.blocking.m - t.pad[0]), T.Bind(column * g.blocking.m - t.pad[1])
+        partial = not self.layout.block and t.c % lanes != 0
+
+        def element(y: Any, x: Any, lane: Any) -> Any:
+            return self.data[tuple(_address(self.layout, lanes, n, vector, top + y, left + x, lane))]
+
+        def write(y: int, x: int, lane: Any, value: Any) -> None:
+            T.buffer_store(transformed, value, [y * size + x, target + lane])
+
+        def at_edge() -> None:
+            patch = T.alloc_buffer(
+                (size * size, lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
+            )
+            with T.serial(0, size * size) as i, T.vectorized(0, lanes) as lane:
+                T.buffer_store(patch, tirx.const(0.0, "float32"), [i, lane])
+            first_y, first_x = T.Bind(tirx.max(0 - top, 0)), T.Bind(tirx.max(0 - left, 0))
+            last_y, last_x = T.Bind(tirx.min(t.h - top, size)), T.Bind(tirx.min(t.w - left, size))
+            with T.serial(0, last_y - first_y) as dy, T.serial(0, last_x - first_x) as dx:
+                y, x = first_y + dy, first_x + dx
+
+                def whole() -> None:
+                    with T.vectorized(0, lanes) as lane:
+                        T.buffer_store(patch, element(y, x, lane), [y * size + x, lane])
+
+                def part() -> None:
+                    with T.serial(0, t.c % lanes) as lane:
+                        T.buffer_store(patch, element(y, x, lane), [y * size + x, lane])
+
+                guarded([vector < t.c // lanes] if partial else [], whole, part)
+            _transform(self.program, lanes, lambda y, x, lane: patch[y * size + x, lane], write)
+
+        inside = [top >= 0, top + size <= t.h, left >= 0, left + size <= t.w]
+        if partial:
+            inside.append(vector < t.c // lanes)
+        guarded(inside, lambda: _transform(self.program, lanes, element, write), at_edge)
+
+
+class OutputTransform:
+    """Emits ``A^T M A``, the epilogue and the store of one tile and one vector of output channels."""
+
+    def __init__(self, geometry: Geometry, layout: Layout, out: Any, tensors: list[Any], constants: list[Any]) -> None:
+        self.geometry, self.layout, self.out = geometry, layout, out
+        self.tensors, self.constants = tensors, constants
+        self.program = straight_line(geometry.matrices.at)
+
+    def emit(self, tile: Any, vector: Any, read: Callable[[int, Any], Any]) -> None:
+        """``read(a, lane)`` is the product at position ``a``."""
+        g, t, b = self.geometry, self.geometry.task, self.geometry.blocking
+        size = g.matrices.size
+        n, row, column = tile_position(g, tile)
+        top, left = T.Bind(row * b.m), T.Bind(column * b.m)
+        partial = not self.layout.block and t.k % b.lanes != 0
+
+        def read_position(y: int, x: int, lane: Any) -> Any:
+            return read(y * size + x, lane)
+
+        def store(y: Any, x: Any, lane: Any, value: Any) -> None:
+            self._store(n, vector, top + y, left + x, lane, value)
+
+        def at_edge() -> None:
+            patch = T.alloc_buffer(
+                (b.m * b.m, b.lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
+            )
+            _transform(
+                self.program, b.lanes, read_position,
+                lambda y, x, lane, value: T.buffer_store(patch, value, [y * b.m + x, lane]),
+            )  # fmt: skip
+            rows, columns = T.Bind(tirx.min(t.oh - top, b.m)), T.Bind(tirx.min(t.ow - left, b.m))
+            with T.serial(0, rows) as y, T.serial(0, columns) as x:
+
+                def whole() -> None:
+                    with T.vectorized(0, b.lanes) as lane:
+                        store(y, x, lane, patch[y * b.m + x, lane])
+
+                def part() -> None:
+                    with T.serial(0, t.k % b.lanes) as lane:
+                        store(y, x, lane, patch[y * b.m + x, lane])
+
+                guarded([vector < t.k // b.lanes] if partial else [], whole, part)
+
+        inside = []
+        if t.oh % b.m:
+            inside.append(top + b.m <= t.oh)
+        if t.ow % b.m:
+            inside.append(left + b.m <= t.ow)
+        if partial:
+            inside.append(vector < t.k // b.lanes)
+        guarded(inside, lambda: _transform(self.program, b.lanes, read_position, store), at_edge)
+
+    def _store(self, n: Any, vector: Any, y: Any, x: Any, lane: Any, value: Any) -> None:
+        lanes = self.geometry.blocking.lanes
+        address = _address(self.layout, lanes, n, vector, y, x, lane)
+        readers: list[Any] = [lambda *_, tensor=tensor: tensor[tuple(address)] for tensor in self.tensors]
+        constants: list[Any] = [lambda k, constant=constant: constant[k] for constant in self.constants]
+        index = (n, vector * lanes + lane, y, x)
+        T.buffer_store(self.out, ep.apply(value, self.geometry.task.steps, constants, readers, index), address)
