@@ -18,7 +18,7 @@ from te_kernels.variant import Layouts, Reject, Variant
 
 @dataclass(frozen=True)
 class ChannelGemmVariant(Variant):
-    """Base: one layout in and out. Knobs: register tile, blocks of the reduction, flat view, im2row."""
+    """Base: one layout in and out. Knobs: register tile, block of the reduction, flat view, form (see ``_gemm``)."""
 
     task_type = ConvTask
     relative_error = 2e-5
@@ -30,7 +30,7 @@ class ChannelGemmVariant(Variant):
     lanes: int
     chunk: int
     flat: bool
-    im2row: bool
+    form: str
 
     @classmethod
     def _blocked(cls, task: ConvTask, machine: Machine, layout: str) -> Iterator[ChannelGemmVariant]:
@@ -40,16 +40,28 @@ class ChannelGemmVariant(Variant):
         per_group, lanes = task.k // task.groups, machine.vector_lanes
         if task.groups > 1 and layout != "NHWC" and per_group % lanes:
             raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
-        slice_bytes = 4 * lanes * task.c // task.groups * task.r * task.s
-        if slice_bytes * 2 <= machine.l2_bytes // 8:
-            raise Reject(f"the weights of two vectors of channels take {2 * slice_bytes} bytes: no need to cut them")
+        slice_bytes = 4 * 2 * lanes * task.c // task.groups * task.r * task.s
+        if slice_bytes <= machine.l2_bytes // 2:
+            raise Reject(f"the weights of two vectors of channels take {slice_bytes} bytes, which L2 holds uncut")
         for tile, flat in fitting_tiles(task, machine):
             chunk = chunk_within(direct.Geometry(task, tile, flat), machine.l2_bytes // 8)
-            yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, flat, False)
+            yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, flat, "direct")
+
+    @classmethod
+    def _form(cls, task: ConvTask, machine: Machine, layout: str, form: str) -> Iterator[ChannelGemmVariant]:
+        """Candidates of the im2row or kn2 form, where the layout can hold the groups."""
+        per_group, lanes = task.k // task.groups, machine.vector_lanes
+        if task.groups > 1 and layout != "NHWC" and per_group % lanes:
+            raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
+        for tile, _ in fitting_tiles(task, machine):
+            geometry = direct.Geometry(task, tile, False)
+            blocks = task.c // task.groups // geometry.reduction_block
+            chunk = blocks if form == "kn2" else chunk_within(geometry, machine.l2_bytes // 4)
+            yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, False, form)
 
     def _plan(self, task: ConvTask) -> algorithm.Plan:
         tile = direct.Tile(self.rows, self.pixels, self.vectors, self.lanes)
-        return algorithm.Plan(direct.Geometry(task, tile, self.flat), self.layout, self.chunk, self.im2row)
+        return algorithm.Plan(direct.Geometry(task, tile, self.flat), self.layout, self.chunk, self.form)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.layout,) * len(task.input_shapes), self.layout)

@@ -13,6 +13,10 @@ stay in L2: c/g * r * s * vectors * lanes floats. Beyond (2048 channels, or 3x3 
 so that the weights of one kc serve every tile from L1 or L2 before the next are fetched: each weight crosses the L3
 once. ``total`` holds one block of rows and ``vectors`` vectors of channels.
 
+``kn2`` is the same loop with kc running over the elements of the window: r*s products of 1x1 convolutions with shifted
+inputs, each added to the total (Vasudevan, Anderson and Gregg, "Parallel Multi Channel Convolution using General Matrix
+Multiplication", ASAP 2017, there with all of the map at once and O(K*H*W) extra space).
+
 With ``im2row`` the input rows are first spelt out as rows of a matrix, [position, r, s, c], for one block of output
 rows at a time so that they stay in L2; the products then read nothing but contiguous memory.
 """
@@ -34,17 +38,23 @@ from te_kernels.variant import Layouts, epilogue_placeholders
 
 @dataclass(frozen=True)
 class Plan:
-    """A direct geometry, its layout, the ``reduction_block``s in one block of the reduction, and the im2row flag."""
+    """A direct geometry, its layout, and what one block of the reduction is.
+
+    ``chunk`` is the number of the geometry's ``reduction_block``s in it. ``form`` is ``direct`` or ``im2row``, or
+    ``kn2``: each block of the reduction is one element of the window with all channels.
+    """
 
     geometry: Geometry
     layout: str
     chunk: int
-    im2row: bool
+    form: str
 
     @property
     def chunks(self) -> int:
         """Blocks of the reduction."""
         t = self.geometry.task
+        if self.form == "kn2":
+            return t.r * t.s
         return t.c // t.groups // self.geometry.reduction_block // self.chunk
 
     @property
@@ -63,7 +73,7 @@ def _source(plan: Plan, data: te.Tensor) -> te.Tensor:
         inside = tirx.all(y >= 0, y < t.h, x >= 0, x < t.w)
         return tirx.if_then_else(inside, data[layout.physical_index(n, c, y, x)], tirx.const(0.0, "float32"))
 
-    if plan.im2row:
+    if plan.form == "im2row":
         rows, columns = geometry.row_tiles * geometry.tile.rows, geometry.pixel_tiles * geometry.tile.pixels
         return te.compute(
             (t.n, rows, columns, t.r, t.s, t.c),
@@ -94,22 +104,23 @@ def compute(plan: Plan, layouts: Layouts) -> list[te.Tensor]:
     source = _source(plan, data)
     co = te.reduce_axis((0, plan.chunk), name="co")
     ci = te.reduce_axis((0, cb), name="ci")
-    r = te.reduce_axis((0, t.r), name="r")
-    s = te.reduce_axis((0, t.s), name="s")
+    kn2 = plan.form == "kn2"
+    r = te.reduce_axis((0, 1 if kn2 else t.r), name="r")
+    s = te.reduce_axis((0, 1 if kn2 else t.s), name="s")
     kc = te.reduce_axis((0, plan.chunks), name="kc")
 
     def tile_element(kc: Any, n: Any, g: Any, ko: Any, ho: Any, wo: Any, hi: Any, wi: Any, v: Any, lane: Any) -> Any:
         h, w = ho * tile.rows + hi, wo * tile.pixels + wi
-        block = kc * plan.chunk + co
+        block, i, j = (co, kc // t.s, kc % t.s) if kn2 else (kc * plan.chunk + co, r, s)
         c = g * cg + block * cb + ci
-        if plan.im2row:
+        if plan.form == "im2row":
             x = source[n, h, w, r, s, c]
         elif geometry.flat:
             x = source[layout.physical_index(n, c, w // t.w, w % t.w)]
         else:
-            y = h * t.stride[0] + r * t.dilation[0], w * t.stride[1] + s * t.dilation[1]
-            x = source[layout.physical_index(n, c, *y)]
-        return te.sum(x * weight[g, ko, block, r, s, ci, v, lane], axis=[co, r, s, ci])
+            y, z = h * t.stride[0] + i * t.dilation[0], w * t.stride[1] + j * t.dilation[1]
+            x = source[layout.physical_index(n, c, y, z)]
+        return te.sum(x * weight[g, ko, block, i, j, ci, v, lane], axis=[co, r, s, ci])
 
     tiles = (t.n, t.groups, geometry.channel_blocks, geometry.row_tiles, geometry.pixel_tiles)
     shape = (*tiles, tile.rows, tile.pixels, tile.vectors, tile.lanes)
@@ -166,7 +177,7 @@ def prim_func(plan: Plan, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFu
     sch.reorder(kc, tho, two, thi, twi, tv, tlane)
     sch.compute_at(partial, two, preserve_unit_loops=True)
     sch.set_scope(partial, 0, "local")
-    if plan.im2row or geometry.needs_copy:
+    if plan.form == "im2row" or geometry.needs_copy:
         copy = sch.get_sblock("source")
         sch.compute_at(copy, par, preserve_unit_loops=True)
         extent = Layout(plan.layout).block or t.c
@@ -188,7 +199,7 @@ def rows_in_block(plan: Plan, machine: Machine) -> int:
     """Tile rows whose input (or im2row matrix) fills at most half of L2; every thread gets a share."""
     geometry = plan.geometry
     t, tile = geometry.task, geometry.tile
-    if plan.im2row:
+    if plan.form == "im2row":
         tile_row = 4 * tile.rows * geometry.pixel_tiles * tile.pixels * t.c * t.r * t.s
         halo = 0
     else:
@@ -217,7 +228,7 @@ def workspace_bytes(plan: Plan) -> int:
     t, tile = geometry.task, geometry.tile
     positions = geometry.row_tiles * tile.rows * geometry.pixel_tiles * tile.pixels
     totals = 4 * positions * tile.vectors * tile.lanes
-    if plan.im2row:
+    if plan.form == "im2row":
         return totals + 4 * positions * t.c * t.r * t.s
     rows, columns = geometry.padded_input
     return totals + (4 * t.c * rows * columns if geometry.needs_copy else 0)

@@ -26,14 +26,17 @@ class NCHWVariant(Variant):
     channels: int
     vectors: int
     lanes: int
+    kn2: bool
 
     @classmethod
-    def _best(cls, task: ConvTask, machine: Machine, source: str, count: int = 2) -> Iterator[NCHWVariant]:
-        for g in algorithm.best(task, machine, source, count):
-            yield cls(g.source, g.rows, g.channels, g.vectors, g.lanes)
+    def _best(
+        cls, task: ConvTask, machine: Machine, source: str, count: int = 2, kn2: bool = False
+    ) -> Iterator[NCHWVariant]:
+        for g in algorithm.best(task, machine, source, count, kn2):
+            yield cls(g.source, g.rows, g.channels, g.vectors, g.lanes, g.kn2)
 
     def _geometry(self, task: ConvTask) -> algorithm.Geometry:
-        return algorithm.Geometry(task, self.source, self.rows, self.channels, self.vectors, self.lanes)
+        return algorithm.Geometry(task, self.source, self.rows, self.channels, self.vectors, self.lanes, self.kn2)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts(("NCHW",) * len(task.input_shapes), "NCHW")

@@ -19,6 +19,9 @@ broadcasts ``channels`` weights:
   padding between them, so (s-1)*dilation positions of each row are computed for nothing;
 - ``columns``: the im2col buffer, one line for each c, r, s; no position is wasted, the buffer is r*s times as large;
 - ``none``: the input itself, for a 1x1 convolution whose map the tiles divide.
+
+In the ``kn2`` form of ``shifted``, r and s are the outermost loops over a part of k: r*s products of 1x1 convolutions,
+each added to ``total``, as in kn2row (Vasudevan, Anderson and Gregg, ASAP 2017) but for a block of rows at a time.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class Geometry:
     channels: int
     vectors: int
     lanes: int
+    kn2: bool = False
 
     @property
     def row(self) -> int:
@@ -114,6 +118,13 @@ class Geometry:
         return self.row == self.task.ow and self.tiles * self.tile == self.rows * self.task.ow
 
     @property
+    def storable(self) -> bool:
+        """Whether tiles can be stored from registers: TIR inverts the index of a tile only where it nests with rows."""
+        ow = self.task.ow
+        nests = ow % self.tile == 0 or self.tile % ow == 0
+        return self.exact and nests and self.task.oh % self.rows == 0 and not self.kn2
+
+    @property
     def in_place(self) -> bool:
         """Whether the tiles could read the input itself."""
         return self.task.pointwise and self.exact and self.task.oh % self.rows == 0
@@ -160,7 +171,7 @@ def compute(geometry: Geometry) -> list[te.Tensor]:
     r = te.reduce_axis((0, t.r), name="r")
     s = te.reduce_axis((0, t.s), name="s")
 
-    def element(nb: Any, gk: Any, ki: Any, q: Any) -> Any:
+    def product(r: Any, s: Any, nb: Any, gk: Any, ki: Any, q: Any) -> Any:
         n, block = nb // geometry.row_blocks, nb % geometry.row_blocks
         g, kb = gk // geometry.channel_blocks, gk % geometry.channel_blocks
         channel = g * cg + c
@@ -172,11 +183,16 @@ def compute(geometry: Geometry) -> list[te.Tensor]:
         else:
             q = q + r * dh // sh * geometry.row + s * dw // sw
             x = source[n, block, channel, r * dh % sh, s * dw % sw, q // geometry.row, q % geometry.row]
-        return te.sum(weight[g, kb, c, r, s, ki] * x, axis=[c, r, s])
+        return weight[g, kb, c, r, s, ki] * x
 
     # four axes, as many as the output has, because annotate_buffer_access wants it so
     blocks = (t.n * geometry.row_blocks, t.groups * geometry.channel_blocks)
-    acc = te.compute((*blocks, geometry.channels, geometry.tiles * geometry.tile), element, name="acc")
+    shape = (*blocks, geometry.channels, geometry.tiles * geometry.tile)
+    if geometry.kn2:
+        partial = te.compute((t.r, t.s, *shape), lambda *i: te.sum(product(*i), axis=[c]), name="acc")
+        acc = te.compute(shape, lambda *i: te.sum(partial[(r, s, *i)], axis=[r, s]), name="total")
+    else:
+        acc = te.compute(shape, lambda *i: te.sum(product(r, s, *i), axis=[c, r, s]), name="acc")
     tensors, constants, read_tensor, read_constant = epilogue_placeholders(t, "NCHW")
 
     def store(*index: Any) -> Any:
@@ -201,6 +217,7 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
     t, lanes = geometry.task, geometry.lanes
     sch = tvm.s_tir.Schedule(te.create_prim_func(compute(geometry)))
     out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
+    total = sch.get_sblock("total") if geometry.kn2 else acc
     n, k, h, w = sch.get_loops(out)
     block, hi = sch.split(h, [None, geometry.rows])
     g, k = sch.split(k, [t.groups, None])
@@ -214,18 +231,23 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
         outer += [g, part]
     par = sch.fuse(*outer)
     sch.parallel(par)
-    if geometry.exact and t.oh % geometry.rows == 0 and (t.ow % geometry.tile == 0 or geometry.tile % t.ow == 0):
+    if (
+        geometry.exact
+        and not geometry.kn2
+        and t.oh % geometry.rows == 0
+        and (t.ow % geometry.tile == 0 or geometry.tile % t.ow == 0)
+    ):
         line = sch.fuse(hi, w)
         tile, position = sch.split(line, [None, geometry.tile])
         v, lane = sch.split(position, [None, lanes])
         sch.reorder(tile, kb, ki, v, lane)
-        sch.compute_at(acc, kb, preserve_unit_loops=True)
+        sch.compute_at(total, kb, preserve_unit_loops=True)
         sch.unroll(ki)
         sch.unroll(v)
         sch.vectorize(lane)
     else:
         _claim_whole_tiles(sch, out, geometry)
-        sch.compute_at(acc, part if len(outer) < 4 else par, preserve_unit_loops=True)
+        sch.compute_at(total, part if len(outer) < 4 else par, preserve_unit_loops=True)
         line = w
         if geometry.row == t.ow and t.oh % geometry.rows == 0:
             line = sch.fuse(hi, w)
@@ -234,19 +256,29 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
         if vector > 1:
             _, lane = sch.split(line, [None, vector])
             sch.vectorize(lane)
-    sch.set_scope(acc, 0, "local")
+    if geometry.kn2:
+        *_, kb_, ki_, q_, window_, s_ = sch.get_loops(total)
+        tile_, v_, lane_ = sch.split(q_, [None, geometry.vectors, lanes])
+        sch.reorder(window_, s_, tile_, kb_, ki_, v_, lane_)
+        sch.vectorize(lane_)
+        sch.unroll(v_)
+        sch.compute_at(acc, kb_, preserve_unit_loops=True)
     if geometry.source != "none":
         # LLVM vectorises its rows, with masked loads at the edges
         sch.compute_at(sch.get_sblock("source"), par, preserve_unit_loops=True)
-    *_, kb_, ki_, q_, c_, r_, s_ = sch.get_loops(acc)
+    sch.set_scope(acc, 0, "local")
+    *_, kb_, ki_, q_, c_ = sch.get_loops(acc)[: None if geometry.kn2 else -2]
+    window = [] if geometry.kn2 else sch.get_loops(acc)[-2:]
     tile_, v_, lane_ = sch.split(q_, [None, geometry.vectors, lanes])
     # the shorter of the two sits in registers, the longer passes over it
     inner = (ki_, v_) if geometry.channels >= geometry.vectors else (v_, ki_)
-    sch.reorder(tile_, kb_, c_, r_, s_, *inner, lane_)  # r, s inside c: their vectors overlap in L1
+    sch.reorder(tile_, kb_, c_, *window, *inner, lane_)  # r, s inside c: their vectors overlap in L1
     sch.vectorize(lane_)
     sch.unroll(v_)
     sch.unroll(ki_)
     sch.decompose_reduction(acc, c_)
+    if geometry.kn2:
+        sch.decompose_reduction(total, window_)
     return sch.mod["main"]
 
 
@@ -274,7 +306,7 @@ def _chunk(geometry: Geometry, machine: Machine) -> int:
     return cdiv(geometry.channel_blocks, parts)
 
 
-def best(task: ConvTask, machine: Machine, source: str, count: int) -> list[Geometry]:
+def best(task: ConvTask, machine: Machine, source: str, count: int, kn2: bool = False) -> list[Geometry]:
     """The ``count`` geometries with the highest modelled throughput, no two with the same number of vectors."""
     scored: list[tuple[float, Geometry]] = []
     per_group = task.k // task.groups
@@ -284,7 +316,7 @@ def best(task: ConvTask, machine: Machine, source: str, count: int) -> list[Geom
         if task.groups > 1 and per_group % channels:
             continue  # the loops over k split into groups and tiles only where the tiles divide
         for rows in sorted({*range(1, min(task.oh, 16) + 1), *(cdiv(task.oh, i) for i in (1, 2, 3, 4, 6))}):
-            geometry = Geometry(task, source, rows, channels, vectors, machine.vector_lanes)
+            geometry = Geometry(task, source, rows, channels, vectors, machine.vector_lanes, kn2)
             if source == "none" and not geometry.in_place:
                 continue
             scored.append((_efficiency(geometry, machine), geometry))

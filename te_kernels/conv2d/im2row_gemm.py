@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from te_kernels.conv2d import _output_stationary as direct
-from te_kernels.conv2d._channel_gemm import ChannelGemmVariant, chunk_within, fitting_tiles
+from te_kernels.conv2d._channel_gemm import ChannelGemmVariant
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Reject
@@ -31,6 +30,4 @@ class Im2rowGemm(ChannelGemmVariant):
             raise Reject("depthwise: every row would be used for one output channel only")
         if task.pointwise:
             raise Reject("1x1 without stride and padding: the input is its own row matrix")
-        for tile, _ in fitting_tiles(task, machine):
-            chunk = chunk_within(direct.Geometry(task, tile, False), machine.l2_bytes // 4)
-            yield cls("NHWC", tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, False, True)
+        return cls._form(task, machine, "NHWC", "im2row")
