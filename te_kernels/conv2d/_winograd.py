@@ -62,7 +62,7 @@ class WinogradVariant(Variant):
         return geometry.pack(self._geometry(task), params)
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return kernel.prim_func(self._geometry(task), self.layouts(task))
+        return kernel.prim_func(self._geometry(task), self.layouts(task), machine)
 
     def workspace_bytes(self, task: ConvTask) -> int:
         return self._geometry(task).workspace_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,11 @@ class Geometry:
         """Slices ``[c, vectors, lanes]``, one for each (chunk, position, block in the chunk): in the order of use."""
         b = self.blocking
         return (self.chunks * self.positions * b.chunk, self.input_vectors * b.lanes, b.vectors, b.lanes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Transformed weights."""
+        return 4 * math.prod(self.weight_shape)
 
     # Panels of one position start one vector off a power of two: stores to all positions must not share cache sets.
     @property

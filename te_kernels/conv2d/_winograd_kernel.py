@@ -31,6 +31,7 @@ from te_kernels import epilogue as ep
 from te_kernels.conv2d._winograd_geometry import Geometry
 from te_kernels.conv2d._winograd_transforms import InputTransform, OutputTransform, guarded, vector_registers
 from te_kernels.layout import Layout
+from te_kernels.machine import Machine
 from te_kernels.variant import Layouts
 
 _CACHE_LINE_FLOATS = 16
@@ -39,7 +40,8 @@ _CACHE_LINE_FLOATS = 16
 class _Emitter:
     """Emits the kernel of one geometry, part by part, into the current IR builder."""
 
-    def __init__(self, geometry: Geometry, layouts: Layouts) -> None:
+    def __init__(self, geometry: Geometry, layouts: Layouts, prefetch: bool) -> None:
+        self.prefetch = prefetch
         self.g, self.t, self.b = geometry, geometry.task, geometry.blocking
         self.in_layout, self.out_layout = Layout(layouts.inputs[0]), Layout(layouts.output)
 
@@ -98,20 +100,19 @@ class _Emitter:
         with T.serial(0, g.positions) as a, T.serial(0, extent) as kb, T.serial(0, g.register_tiles) as tb:
             weight_slice = T.Bind((chunk * g.positions + a) * b.chunk + kb)
             self._register_tile(transformed, weight_slice, a, tb, products, kb)
-        with T.serial(0, extent) as kb, T.serial(0, b.vectors) as v:
-            with T.serial(0, g.register_tiles) as tb, T.serial(0, b.tile) as i:
-                vector = T.Bind((chunk * b.chunk + kb) * b.vectors + v)
-                slot = T.Bind(tb * b.tile + i)
-                source = T.Bind((slot * b.vectors + v) * b.lanes)
-                conditions = []
-                if g.register_tiles * b.tile > b.block:
-                    conditions.append(slot < b.block)
-                if g.blocks * b.block > g.tiles:
-                    conditions.append(block * b.block + slot < g.tiles)
-                if g.channel_blocks * b.vectors > g.output_vectors:
-                    conditions.append(vector < g.output_vectors)
-                read = lambda a, lane: products[kb, a, source + lane]  # noqa: E731
-                guarded(conditions, lambda: self.output.emit(block * b.block + slot, vector, read))
+        tiles = g.register_tiles * b.tile
+        with T.serial(0, extent) as kb, T.serial(0, b.vectors) as v, T.serial(0, tiles) as slot:
+            vector = T.Bind((chunk * b.chunk + kb) * b.vectors + v)
+            source = T.Bind((slot * b.vectors + v) * b.lanes)
+            conditions = []
+            if tiles > b.block:
+                conditions.append(slot < b.block)
+            if g.blocks * b.block > g.tiles:
+                conditions.append(block * b.block + slot < g.tiles)
+            if g.channel_blocks * b.vectors > g.output_vectors:
+                conditions.append(vector < g.output_vectors)
+            read = lambda a, lane: products[kb, a, source + lane]  # noqa: E731
+            guarded(conditions, lambda: self.output.emit(block * b.block + slot, vector, read))
 
     def _register_tile(self, transformed: Any, weight_slice: Any, a: Any, tb: Any, products: Any, kb: Any) -> None:
         """``b.tile`` tiles times ``b.vectors`` vectors of output channels of M, at one position."""
@@ -123,7 +124,8 @@ class _Emitter:
                 T.buffer_store(acc, tirx.const(0.0, "float32"), [slot, lane])
         with T.serial(0, g.input_vectors) as co, T.serial(0, b.lanes) as ci:
             c = co * b.lanes + ci
-            self._prefetch(weight_slice + 1, tb * (g.input_vectors * b.lanes) + c)
+            if self.prefetch:
+                self._prefetch(weight_slice + 1, tb * (g.input_vectors * b.lanes) + c)
             for slot, (i, v) in enumerate(slots):
                 with T.vectorized(0, b.lanes) as lane:
                     x = transformed[a, ((tb * g.input_vectors + co) * b.tile + i) * b.lanes + ci]
@@ -143,8 +145,9 @@ class _Emitter:
             T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *(T.int32(i) for i in (0, 3, 1))))
 
 
-def prim_func(geometry: Geometry, layouts: Layouts) -> tvm.tirx.PrimFunc:
+def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFunc:
     """The kernel."""
+    prefetch = geometry.weight_bytes + geometry.workspace_bytes > machine.l2_bytes
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        _Emitter(geometry, layouts).emit()
+        _Emitter(geometry, layouts, prefetch).emit()
     return builder.get()

@@ -8,16 +8,19 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tvm
 
+from te_kernels import check
 from te_kernels.conv2d._winograd_geometry import Blocking
 from te_kernels.conv2d._winograd_linear import straight_line
 from te_kernels.conv2d._winograd_matrices import cook_toom
 from te_kernels.conv2d.winograd_nchwc import WinogradNCHWc
 from te_kernels.conv2d.winograd_nhwc import WinogradNHWC
 from te_kernels.epilogue import Step
+from te_kernels.machine import describe
 from te_kernels.task import ConvTask
 from te_kernels.variant import Reject
-from tests.te_kernels.kernel_checks import MACHINE, check_all, error_of
+from tests.te_kernels.kernel_checks import MACHINE, TARGET, check_all, error_of
 
 WINOGRAD = ["winograd_nchwc", "winograd_nhwc", "winograd_nhwc_nchwc", "winograd_nchwc_nhwc"]
 RELU = (Step("bias"), Step("relu"))
@@ -101,6 +104,24 @@ def test_error_at_512_channels(m: int, bound: float) -> None:
     task = ConvTask(1, 512, 10, 10, 32, 3, 3, (1, 1), (1, 1, 1, 1))
     layout, lanes = MACHINE.blocked_layout, MACHINE.vector_lanes
     assert error_of(task, WinogradNCHWc(layout, layout, m, 5, 2, lanes, 25, 1)) <= bound
+
+
+@pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
+def test_other_instruction_sets(mcpu: str) -> None:
+    """8 and 4 lanes, 16 registers: executed here, since x86 machines run each other's older code."""
+    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu, "mtriple": str(TARGET.attrs["mtriple"])})
+    if mcpu == "haswell" and MACHINE.vector_lanes < 8:
+        pytest.skip("this machine has no AVX2")
+    machine = describe(target, 1)
+    assert machine.vector_lanes == {"haswell": 8, "nehalem": 4}[mcpu]
+    task = ConvTask(1, 24, 9, 7, 20, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU)
+    case = check.make_case(task)
+    for variant in [*WinogradNCHWc.candidates(task, machine), *WinogradNHWC.candidates(task, machine)]:
+        func = variant.prim_func(task, machine)
+        module = tvm.compile(tvm.IRModule({"main": func}), target=target)
+        args = check.arguments(case, variant)
+        module["main"](*args)
+        assert check.relative_error(case, variant, args) <= variant.relative_error, variant.label
 
 
 def test_candidates_are_few_and_parallel() -> None:
