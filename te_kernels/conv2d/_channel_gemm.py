@@ -41,7 +41,7 @@ class ChannelGemmVariant(Variant):
         if task.groups > 1 and layout != "NHWC" and per_group % lanes:
             raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
         slice_bytes = 4 * 2 * lanes * task.c // task.groups * task.r * task.s
-        if slice_bytes <= machine.l2_bytes // 2:
+        if slice_bytes <= machine.l2_bytes // 4 * 3:
             raise Reject(f"the weights of two vectors of channels take {slice_bytes} bytes, which L2 holds uncut")
         for tile, flat in fitting_tiles(task, machine):
             chunk = chunk_within(direct.Geometry(task, tile, flat), machine.l2_bytes // 8)

@@ -11,7 +11,8 @@ stay in L2: c/g * r * s * vectors * lanes floats. Beyond (2048 channels, or 3x3 
       out = epilogue(total)
 
 so that the weights of one kc serve every tile from L1 or L2 before the next are fetched: each weight crosses the L3
-once. ``total`` holds one block of rows and ``vectors`` vectors of channels.
+once. ``total`` holds one block of rows and ``vectors`` vectors of channels. On one Zen 5 core with 1 MB of L2, 3x3 on
+1024x7x7 (1.2 MB of weights for two vectors) runs at 208 GFLOP/s cut and 173 uncut; 512x7x7 (0.6 MB) at 226 and 230.
 
 ``kn2`` is the same loop with kc running over the elements of the window: r*s products of 1x1 convolutions with shifted
 inputs, each added to the total (Vasudevan, Anderson and Gregg, "Parallel Multi Channel Convolution using General Matrix

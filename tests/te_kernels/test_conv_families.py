@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from te_kernels.epilogue import Step
+from te_kernels.machine import describe
 from te_kernels.task import ConvTask
-from tests.te_kernels.kernel_checks import check_all
+from tests.te_kernels import kernel_checks
+from tests.te_kernels.kernel_checks import TARGET, check_all
 
 FAMILIES = [
     "sum2d",
@@ -48,13 +51,33 @@ SAME3 = (1, 1, 1, 1)
         ConvTask(2, 40, 14, 11, 40, 3, 3, (2, 2), SAME3, groups=40, epilogue=(Step("bias"), Step("add"))),
         ConvTask(1, 24, 9, 9, 24, 5, 5, (1, 1), (4, 3, 4, 5), (2, 2), groups=24, epilogue=(Step("hardswish"),)),
         ConvTask(1, 17, 10, 12, 34, 3, 3, (1, 2), (1, 0, 0, 1), groups=17, epilogue=RELU),
-        ConvTask(1, 4160, 3, 7, 40, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu"))),
-        ConvTask(1, 176, 5, 6, 40, 5, 5, (1, 1), (2, 2, 2, 2), epilogue=RELU),
-        ConvTask(1, 1024, 5, 5, 64, 3, 3, (2, 2), SAME3, groups=2, epilogue=RELU),
+        ConvTask(1, 6240, 3, 7, 40, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu"))),
+        ConvTask(1, 256, 5, 6, 40, 5, 5, (1, 1), (2, 2, 2, 2), epilogue=RELU),
+        ConvTask(1, 1408, 5, 5, 64, 3, 3, (2, 2), SAME3, groups=2, epilogue=RELU),
     ],
     ids=str,
 )
 def test_family_matches_oracle(task: ConvTask) -> None:
+    assert check_all(task, FAMILIES)
+
+
+@pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        ConvTask(1, 20, 9, 10, 24, 3, 3, (1, 1), SAME3, epilogue=RELU),
+        ConvTask(1, 24, 11, 10, 24, 3, 3, (2, 2), SAME3, groups=24, epilogue=RELU),
+        ConvTask(1, 40, 7, 7, 20, 1, 1, groups=4, epilogue=(Step("bias"), Step("add"))),
+        ConvTask(1, 256, 4, 6, 24, 5, 5, (1, 1), (2, 2, 2, 2)),
+    ],
+    ids=str,
+)
+def test_narrow_vectors_match_oracle(task: ConvTask, mcpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu, "mtriple": str(TARGET.attrs["mtriple"])})
+    machine = describe(target, 1)
+    assert machine.vector_lanes == {"haswell": 8, "nehalem": 4}[mcpu]
+    monkeypatch.setattr(kernel_checks, "TARGET", target)
+    monkeypatch.setattr(kernel_checks, "MACHINE", machine)
     assert check_all(task, FAMILIES)
 
 
