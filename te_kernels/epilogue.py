@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
+from te_kernels import vector_math
+
 #: kind -> number of scalar arguments
 KINDS = {
     "bias": 0, "scale": 0, "add": 0, "mul": 0,
@@ -62,7 +64,7 @@ def apply(
     tensors: list[Callable[..., Any]],
     index: tuple[Any, ...],
 ) -> Any:
-    """The epilogue as a TIR expression of ``value`` at the logical ``index`` (channel second).
+    """The epilogue as a TIR expression of ``value`` at the logical ``index`` (channel second); use it only once.
 
     ``channel_constants`` yields one reader ``c -> element`` for each per-channel step, ``tensors`` one reader
     ``(*index) -> element`` for each tensor step, both in the order of the steps.
@@ -91,30 +93,34 @@ def _scalar_tir(step: Step, x: Any) -> Any:
     if kind == "clip":
         return te.min(te.max(x, f(a[0], "float32")), f(a[1], "float32"))
     if kind == "leaky":
-        return tirx.Select(x > zero, x, x * f(a[0], "float32"))
+        return vector_math.let(x, lambda t: tirx.Select(t > zero, t, t * f(a[0], "float32")))
     if kind == "sigmoid":
-        return one / (one + te.exp(zero - x))
+        return one / (one + vector_math.exp(zero - x))
     if kind == "silu":
-        return x / (one + te.exp(zero - x))
+        return vector_math.let(x, lambda t: t / (one + vector_math.exp(zero - t)))
     if kind == "hardsigmoid":
         return te.min(te.max(x * f(a[0], "float32") + f(a[1], "float32"), zero), one)
     if kind == "hardswish":
-        return x * te.min(te.max(x * f(1 / 6, "float32") + half, zero), one)
+        return vector_math.let(x, lambda t: t * te.min(te.max(t * f(1 / 6, "float32") + half, zero), one))
     if kind == "tanh":
         # tanh(x) = 1 - 2/(exp(2x)+1): exact limits at both ends, no overflow into NaN
-        return one - f(2, "float32") / (te.exp(x * f(2, "float32")) + one)
+        return one - f(2, "float32") / (vector_math.exp(x * f(2, "float32")) + one)
     if kind == "gelu":
-        return half * x * (one + te.erf(x * f(math.sqrt(0.5), "float32")))
+        root_half = f(math.sqrt(0.5), "float32")
+        return vector_math.let(x, lambda t: half * t * (one + vector_math.erf(t * root_half)))
     if kind == "elu":
-        return tirx.Select(x > zero, x, f(a[0], "float32") * (te.exp(te.min(x, zero)) - one))
+        scale = f(a[0], "float32")
+        return vector_math.let(x, lambda t: tirx.Select(t > zero, t, scale * (vector_math.exp(te.min(t, zero)) - one)))
     if kind in ("exp", "sqrt", "abs"):
-        return {"exp": te.exp, "sqrt": te.sqrt, "abs": te.abs}[kind](x)
+        return {"exp": vector_math.exp, "sqrt": te.sqrt, "abs": te.abs}[kind](x)
     if kind == "neg":
         return zero - x
     if kind == "add_scalar":
         return x + f(a[0], "float32")
     if kind == "mul_scalar":
         return x * f(a[0], "float32")
+    if abs(a[0]) <= 2 and a[0] * 4 == int(a[0] * 4) and a[0] != 0:
+        return vector_math.power(x, a[0])  # roots and products: right for negative x too
     return te.power(x, f(a[0], "float32"))  # pow_scalar
 
 

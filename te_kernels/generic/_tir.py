@@ -1,21 +1,25 @@
-"""Small builders for kernels written directly in TIR: flat views, loops, vector shuffles.
+"""Builders for kernels written directly in TIR: flat views of the arguments, loops, vectors, shuffles.
 
-Layout transforms need in-register transposes, which no schedule primitive expresses; so they are built from TIR
-nodes. Offsets are in elements of the flattened tensor.
+Kernels that only move or combine whole runs of memory are built from TIR nodes rather than scheduled from TE: ragged
+runs split into vectors and shorter vectors, tiles moved back to end at a border, and in-register transposes are what
+no schedule primitive expresses. Offsets are in elements of the flattened tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import tvm
 from tvm import tirx
 
+from te_kernels import epilogue as ep
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
-from te_kernels.task import TransformTask
+from te_kernels.task import Task
+from te_kernels.variant import Layouts
 
 #: Below this many bytes read and written, waking the other threads costs more than they save.
 _PARALLEL_BYTES = 256 << 10
@@ -26,109 +30,68 @@ def int32(value: int) -> Any:
     return tirx.const(value, "int32")
 
 
-def shuffle(vectors: list[Any], lanes: list[int]) -> Any:
+def float32(value: float) -> Any:
+    """A float32 constant."""
+    return tirx.const(value, "float32")
+
+
+def shuffle(vectors: list[Any], lanes: Sequence[int]) -> Any:
     """The vector of the numbered lanes of the concatenated ``vectors``."""
     return tirx.Shuffle(vectors, [int32(lane) for lane in lanes])
 
 
-def loop(extent: int, body: Callable[[Any], Any], name: str, parallel: bool = False) -> Any:
-    """``for name in range(extent): body(name)``; no loop when the extent is 1."""
-    if extent == 1:
-        return body(int32(0))
+def loop(extent: Any, body: Callable[[Any], Any], name: str, parallel: bool = False, start: Any = 0) -> Any:
+    """``for name in range(start, start + extent): body(name)``; no loop when the extent is 1."""
+    start = int32(start) if isinstance(start, int) else start
+    if isinstance(extent, int) and extent == 1:
+        return body(start)
     variable = tirx.Var(name, "int32")
     kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
-    return tirx.For(variable, int32(0), int32(extent), kind, body(variable))
+    return tirx.For(variable, start, int32(extent) if isinstance(extent, int) else extent, kind, body(variable))
+
+
+def vectorized(lanes: int, body: Callable[[Any], Any]) -> Any:
+    """``body`` of each lane, as one vector operation."""
+    if lanes == 1:
+        return body(int32(0))
+    lane = tirx.Var("lane", "int32")
+    return tirx.For(lane, int32(0), int32(lanes), tirx.ForKind.VECTORIZED, body(lane))
+
+
+def contiguous(extent: int, lanes: int, body: Callable[[Any, Any], Any], parallel: bool = False) -> Any:
+    """``body(i, lane)`` for ``i`` in ``range(extent)``: in vectors of ``lanes``, the remainder in shorter vectors."""
+    statements = []
+    whole = extent // lanes
+    if whole:
+        statements.append(
+            loop(whole, lambda t: vectorized(lanes, lambda lane: body(t * lanes + lane, lane)), "v", parallel)
+        )
+    for first, width in pieces(extent - whole * lanes):
+        offset = whole * lanes + first
+        statements.append(vectorized(width, lambda lane, offset=offset: body(offset + lane, lane)))  # type: ignore[misc]
+    return sequence(statements)
+
+
+def pieces(count: int) -> list[tuple[int, int]]:
+    """``count`` lanes as runs of powers of two: (first, width)."""
+    runs, first = [], 0
+    while first < count:
+        width = power_of_two_at_most(count - first)
+        runs.append((first, width))
+        first += width
+    return runs
+
+
+def sequence(statements: list[Any]) -> Any:
+    """All statements as one."""
+    if not statements:
+        return tirx.Evaluate(int32(0))
+    return tirx.SeqStmt(statements) if len(statements) > 1 else statements[0]
 
 
 def clamped_start(tile: Any, lanes: int, extent: int, covered: int) -> Any:
     """First element of a tile; where all tiles cover more than ``extent``, the last ones are moved back to its end."""
     return tile * lanes if covered <= extent else tirx.min(tile * lanes, int32(extent - lanes))
-
-
-class Emitter:
-    """Collects statements and binds vector values to variables."""
-
-    def __init__(self) -> None:
-        self.statements: list[Any] = []
-
-    def bind(self, value: Any, lanes: int) -> Any:
-        """A variable that holds the vector ``value``."""
-        variable = tirx.Var(f"v{len(self.statements)}", f"float32x{lanes}")
-        self.statements.append(tirx.Bind(variable, value))
-        return variable
-
-    def emit(self, statement: Any) -> None:
-        """Append a statement."""
-        self.statements.append(statement)
-
-    def block(self) -> Any:
-        """All statements as one."""
-        return tirx.SeqStmt(self.statements) if len(self.statements) > 1 else self.statements[0]
-
-
-def transposed(emitter: Emitter, rows: list[Any]) -> list[Any]:
-    """Transpose ``L`` vectors of ``L`` lanes (a power of two) by ``log2 L`` rounds of two-operand shuffles.
-
-    Round ``d`` swaps the off-diagonal ``d x d`` quarters of every ``2d x 2d`` block.
-    """
-    lanes = len(rows)
-    current = list(rows)
-    distance = 1
-    while distance < lanes:
-        following = list(current)
-        low = [lane if not lane & distance else lanes + (lane ^ distance) for lane in range(lanes)]
-        high = [lane | distance if not lane & distance else lanes + lane for lane in range(lanes)]
-        for i in range(lanes):
-            if not i & distance:
-                pair = [current[i], current[i | distance]]
-                following[i] = emitter.bind(shuffle(pair, low), lanes)
-                following[i | distance] = emitter.bind(shuffle(pair, high), lanes)
-        current, distance = following, 2 * distance
-    return current
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The buffers of a transform: ``source`` and ``destination`` are flat views of ``arguments``."""
-
-    arguments: tuple[Any, Any]
-    source: Any
-    destination: Any
-
-    def load(self, offset: Any, lanes: int) -> Any:
-        """A vector of the source."""
-        return self.source.vload([offset], f"float32x{lanes}")
-
-    def store(self, offset: Any, value: Any) -> Any:
-        """Statement that stores a vector to the destination."""
-        return self.destination.vstore([offset], value)
-
-    def prim_func(self, body: Any) -> tvm.tirx.PrimFunc:
-        """The function around ``body``."""
-        declared = [
-            tirx.DeclBuffer(self.source, data=self.arguments[0].data),
-            tirx.DeclBuffer(self.destination, data=self.arguments[1].data),
-        ]
-        func = tirx.PrimFunc(list(self.arguments), tirx.SeqStmt([*declared, body]))
-        return func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True).with_attr("s_tir", True)
-
-
-def frame(task: TransformTask) -> Frame:
-    """Buffers of the task's source and destination, and flat views of them."""
-    buffers, views = [], []
-    for layout, name in ((task.source, "data"), (task.destination, "out")):
-        shape = Layout(layout).physical_shape(task.shape)
-        elements = 1
-        for extent in shape:
-            elements *= extent
-        buffers.append(tirx.decl_buffer(shape, "float32", name=name))
-        views.append(tirx.decl_buffer((elements,), "float32", name=f"{name}_flat"))
-    return Frame((buffers[0], buffers[1]), views[0], views[1])
-
-
-def worth_threads(task: TransformTask, machine: Machine) -> bool:
-    """Whether the transform is large enough to share among threads."""
-    return machine.threads > 1 and task.bytes_moved >= _PARALLEL_BYTES
 
 
 def power_of_two_at_most(value: int) -> int:
@@ -140,3 +103,92 @@ def even_share(total: int, limit: int) -> int:
     """A share of ``total`` of at most ``limit``: a divisor if there is one not much smaller, else the evenest split."""
     divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
     return max(divisors) if divisors else -(-total // -(-total // limit))
+
+
+def worth_threads(task: Task, machine: Machine) -> bool:
+    """Whether the task moves enough bytes to share among threads."""
+    return machine.threads > 1 and task.bytes_moved >= _PARALLEL_BYTES
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A kernel argument (or local buffer) and its flat view."""
+
+    buffer: Any
+    flat: Any
+
+    def __getitem__(self, offset: Any) -> Any:
+        """The element at a flat offset."""
+        return tirx.BufferLoad(self.flat, [offset])
+
+    def vector(self, offset: Any, lanes: int) -> Any:
+        """``lanes`` elements from a flat offset."""
+        return self.flat.vload([offset], f"float32x{lanes}" if lanes > 1 else "float32")
+
+    def store(self, offset: Any, value: Any) -> Any:
+        """Statement that stores a scalar or a vector at a flat offset."""
+        return self.flat.vstore([offset], value)
+
+
+def argument(name: str, shape: Sequence[int]) -> Argument:
+    """A float32 kernel argument of the given physical shape."""
+    return Argument(
+        tirx.decl_buffer(tuple(shape), "float32", name=name),
+        tirx.decl_buffer((prod(shape),), "float32", name=f"{name}_flat"),
+    )
+
+
+def local(name: str, elements: int) -> tuple[Argument, Any]:
+    """A scratch buffer and the statement that allocates it (to precede its uses in the same block)."""
+    buffer = tirx.decl_buffer((elements,), "float32", name=name, scope="local")
+    return Argument(buffer, buffer), tirx.AllocBuffer(buffer)
+
+
+def prim_func(arguments: list[Argument], body: Any) -> tvm.tirx.PrimFunc:
+    """The function of the given arguments around ``body``."""
+    views = [tirx.DeclBuffer(a.flat, data=a.buffer.data) for a in arguments]
+    func = tirx.PrimFunc([a.buffer for a in arguments], tirx.SeqStmt([*views, body]))
+    return func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True).with_attr("s_tir", True)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a kernel with a fused epilogue, in the order every variant keeps."""
+
+    task: Task
+    data: list[Argument]
+    tensors: list[Argument]
+    constants: list[Argument]
+    out: Argument
+
+    def finish(self, value: Any, offset: Any, channel: Any) -> Any:
+        """Statement that stores ``value`` at a flat offset of the output, after the epilogue."""
+        readers = [lambda _c, a=a: a[channel] for a in self.constants]
+        others = [lambda *_i, a=a: a[offset] for a in self.tensors]
+        return self.out.store(offset, ep.apply(value, self.task.steps, readers, others, (0, channel)))
+
+    def prim_func(self, body: Any) -> tvm.tirx.PrimFunc:
+        """The function around ``body``."""
+        return prim_func([*self.data, *self.tensors, *self.constants, self.out], body)
+
+
+def arguments(task: Task, layouts: Layouts, padded_channels: int = 0) -> Arguments:
+    """Arguments of ``task`` in ``layouts``; channel constants have ``padded_channels`` elements if that is given."""
+    shapes = [Layout(name).physical_shape(s) for name, s in zip(layouts.inputs, task.input_shapes, strict=True)]
+    count = len(shapes) - ep.tensor_count(task.steps)
+    constants = [
+        argument(f"channel{i}", (padded_channels or task.output_shape[1],)) for i in range(ep.channel_count(task.steps))
+    ]
+    return Arguments(
+        task,
+        [argument(f"data{i}", shape) for i, shape in enumerate(shapes[:count])],
+        [argument(f"tensor{i}", shape) for i, shape in enumerate(shapes[count:])],
+        constants,
+        argument("out", Layout(layouts.output).physical_shape(task.output_shape)),
+    )
+
+
+def padded_channels(layout: str, channels: int) -> int:
+    """Channels that the blocked loops of ``layout`` touch."""
+    block = Layout(layout).block
+    return -(-channels // block) * block if block else channels

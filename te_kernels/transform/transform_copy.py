@@ -23,6 +23,7 @@ from te_kernels.generic import _tir
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
+from te_kernels.transform import _registers
 from te_kernels.variant import Layouts, Reject, Variant
 
 
@@ -66,15 +67,15 @@ class TransformCopy(Variant):
         slices = -(-c // block)
         pixel_blocks = -(-pixels // self.pixels_in_block)
         covered = pixel_blocks * self.pixels_in_block
-        frame = _tir.frame(task)
+        args = _tir.arguments(task, self.layouts(task))
 
         def run(image: Any, slice_: Any, pixel: Any, valid: int) -> Any:
             """One run of a block, the first ``valid`` channels of which exist."""
             nhwc = (image * pixels + pixel) * c + slice_ * block
             blocked = ((image * slices + slice_) * pixels + pixel) * block
-            emitter = _tir.Emitter()
+            emitter = _registers.Emitter()
             for first in range(0, block, lanes):
-                self._copy(frame, emitter, to_blocked, nhwc + first, blocked + first, valid - first)
+                self._copy(args, emitter, to_blocked, nhwc + first, blocked + first, valid - first)
             return emitter.block()
 
         def unit(index: Any) -> Any:
@@ -87,42 +88,30 @@ class TransformCopy(Variant):
 
                 return _tir.loop(self.pixels_in_block, at, "p")
 
-            emitter = _tir.Emitter()
+            emitter = _registers.Emitter()
             if whole:
                 emitter.emit(_tir.loop(whole, lambda co: over_pixels(co, block), "co"))
             if remainder:
                 emitter.emit(over_pixels(_tir.int32(whole), remainder))
             return emitter.block()
 
-        return frame.prim_func(_tir.loop(n * pixel_blocks, unit, "u", _tir.worth_threads(task, machine)))
+        return args.prim_func(_tir.loop(n * pixel_blocks, unit, "u", _tir.worth_threads(task, machine)))
 
     def _copy(
-        self, frame: _tir.Frame, emitter: _tir.Emitter, to_blocked: bool, nhwc: Any, blocked: Any, valid: int
+        self, args: _tir.Arguments, emitter: _registers.Emitter, to_blocked: bool, nhwc: Any, blocked: Any, valid: int
     ) -> None:
         """One vector of which ``valid`` lanes exist (at most 0: none)."""
         lanes = self.lanes
         if valid >= lanes:
             source, destination = (nhwc, blocked) if to_blocked else (blocked, nhwc)
-            emitter.emit(frame.store(destination, frame.load(source, lanes)))
+            emitter.emit(args.out.store(destination, args.data[0].vector(source, lanes)))
             return
         zero = tirx.const(0.0, "float32")
         if to_blocked and valid <= 0:
-            emitter.emit(frame.store(blocked, tirx.Broadcast(zero, lanes)))
+            emitter.emit(args.out.store(blocked, tirx.Broadcast(zero, lanes)))
         elif to_blocked:
-            scalars = [frame.source.vload([nhwc + i], "float32") if i < valid else zero for i in range(lanes)]
-            emitter.emit(frame.store(blocked, tirx.Shuffle(scalars, [_tir.int32(i) for i in range(lanes)])))
+            scalars = [args.data[0][nhwc + i] if i < valid else zero for i in range(lanes)]
+            emitter.emit(args.out.store(blocked, tirx.Shuffle(scalars, [_tir.int32(i) for i in range(lanes)])))
         else:
-            for first, width in _pieces(max(0, valid)):
-                emitter.emit(frame.store(nhwc + first, frame.load(blocked + first, width)))
-            if valid <= 0:
-                emitter.emit(tirx.Evaluate(_tir.int32(0)))
-
-
-def _pieces(count: int) -> list[tuple[int, int]]:
-    """``count`` lanes as power-of-two runs: (first, width)."""
-    pieces, first = [], 0
-    while first < count:
-        width = _tir.power_of_two_at_most(count - first)
-        pieces.append((first, width))
-        first += width
-    return pieces
+            for first, width in _tir.pieces(max(0, valid)):
+                emitter.emit(args.out.store(nhwc + first, args.data[0].vector(blocked + first, width)))

@@ -35,6 +35,7 @@ from te_kernels.generic import _tir
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
+from te_kernels.transform import _registers
 from te_kernels.variant import Layouts, Reject, Variant
 
 #: Narrowest vector worth a transpose.
@@ -96,7 +97,7 @@ class TransformTiled(Variant):
         per_block = self.tiles_in_block
         blocks = -(-tiles // per_block)
         covered = blocks * per_block * self.lanes
-        frame = _tir.frame(task)
+        args = _tir.arguments(task, self.layouts(task))
         groups = -(-width // self.lanes)
 
         def unit(index: Any) -> Any:
@@ -111,12 +112,12 @@ class TransformTiled(Variant):
 
                 def at(tile: Any) -> Any:
                     start = _tir.clamped_start(pixel_block * per_block + tile, self.lanes, pixels, covered)
-                    emitter = _tir.Emitter()
+                    emitter = _registers.Emitter()
                     if width < _MIN_LANES:
-                        self._interleave(task, frame, emitter, rows + start, columns + start * width, pixels)
+                        self._interleave(task, args, emitter, (rows + start, columns + start * width))
                     else:
                         where = (rows + first * pixels + start, columns + start * width + first)
-                        self._square(task, frame, emitter, where, valid, (pixels, width))
+                        self._square(task, args, emitter, where, valid, (pixels, width))
                     return emitter.block()
 
                 return _tir.loop(per_block, at, "t")
@@ -126,7 +127,7 @@ class TransformTiled(Variant):
                 return _tir.loop(groups, lambda g: group(_tir.clamped_start(g, step, width, end), self.lanes), "g")
 
             def ragged_slice() -> Any:
-                emitter = _tir.Emitter()
+                emitter = _registers.Emitter()
                 for g in range(groups):
                     first = min(g * self.lanes, width - self.lanes)
                     valid = c % width - first
@@ -140,13 +141,13 @@ class TransformTiled(Variant):
                 return ragged_slice()
             return tirx.IfThenElse(slice_ < slices - 1, whole_slice(), ragged_slice())
 
-        return frame.prim_func(_tir.loop(n * slices * blocks, unit, "u", _tir.worth_threads(task, machine)))
+        return args.prim_func(_tir.loop(n * slices * blocks, unit, "u", _tir.worth_threads(task, machine)))
 
     def _square(
         self,
         task: TransformTask,
-        frame: _tir.Frame,
-        emitter: _tir.Emitter,
+        args: _tir.Arguments,
+        emitter: _registers.Emitter,
         where: tuple[Any, Any],
         valid: int,
         pitches: tuple[int, int],
@@ -157,32 +158,33 @@ class TransformTiled(Variant):
         if task.source == "NCHW":
             zeros = tirx.Broadcast(tirx.const(0.0, "float32"), lanes)
             loaded = [
-                emitter.bind(frame.load(rows + i * row_pitch, lanes) if i < valid else zeros, lanes)
+                emitter.bind(args.data[0].vector(rows + i * row_pitch, lanes) if i < valid else zeros, lanes)
                 for i in range(lanes)
             ]
-            for i, vector in enumerate(_tir.transposed(emitter, loaded)):
-                emitter.emit(frame.store(columns + i * column_pitch, vector))
+            for i, vector in enumerate(_registers.transposed(emitter, loaded)):
+                emitter.emit(args.out.store(columns + i * column_pitch, vector))
             return
-        loaded = [emitter.bind(frame.load(columns + i * column_pitch, lanes), lanes) for i in range(lanes)]
-        for i, vector in enumerate(_tir.transposed(emitter, loaded)[:valid]):
-            emitter.emit(frame.store(rows + i * row_pitch, vector))
+        loaded = [emitter.bind(args.data[0].vector(columns + i * column_pitch, lanes), lanes) for i in range(lanes)]
+        for i, vector in enumerate(_registers.transposed(emitter, loaded)[:valid]):
+            emitter.emit(args.out.store(rows + i * row_pitch, vector))
 
     def _interleave(
-        self, task: TransformTask, frame: _tir.Frame, emitter: _tir.Emitter, rows: Any, columns: Any, pitch: int
+        self, task: TransformTask, args: _tir.Arguments, emitter: _registers.Emitter, where: tuple[Any, Any]
     ) -> None:
         """``lanes`` pixels of a tensor of very few channels: its pixels are contiguous on the NHWC side."""
-        lanes, channels = self.lanes, task.shape[1]
+        lanes, (_, channels, h, w) = self.lanes, task.shape
+        (rows, columns), pitch = where, h * w
         if task.source == "NCHW":
-            loaded = [emitter.bind(frame.load(rows + i * pitch, lanes), lanes) for i in range(channels)]
+            loaded = [emitter.bind(args.data[0].vector(rows + i * pitch, lanes), lanes) for i in range(channels)]
             for i in range(channels):
                 flat = range(i * lanes, (i + 1) * lanes)
                 mixed = _tir.shuffle(loaded, [(f % channels) * lanes + f // channels for f in flat])
-                emitter.emit(frame.store(columns + i * lanes, mixed))
+                emitter.emit(args.out.store(columns + i * lanes, mixed))
             return
-        loaded = [emitter.bind(frame.load(columns + i * lanes, lanes), lanes) for i in range(channels)]
+        loaded = [emitter.bind(args.data[0].vector(columns + i * lanes, lanes), lanes) for i in range(channels)]
         for i in range(channels):
             picked = _tir.shuffle(loaded, [lane * channels + i for lane in range(lanes)])
-            emitter.emit(frame.store(rows + i * pitch, picked))
+            emitter.emit(args.out.store(rows + i * pitch, picked))
 
 
 def _other(task: TransformTask) -> str:
