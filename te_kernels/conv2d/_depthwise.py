@@ -1,11 +1,14 @@
 """Depthwise convolution with vectors of channels: the algorithm behind the NHWC and NCHW<V>c depthwise variants.
 
-    for n, c block, block of rows:                      parallel (NHWC: n, block of rows; c block inside)
-      for tile of (rows x pixels):
+    for n, c block, row tile:                           parallel (NHWC: n and row tile, c block inside)
+      for pixel tile:                                   (NHWC, channels_inner: outside the c block)
         acc[rows, pixels, V] = 0
         for r, s:                                       unrolled: the r*s weight vectors stay in registers
           acc[i, j] += x[h*sh + r*dh - top, w*sw + s*dw - left, c] * W[c, r, s]
         store(epilogue(acc))
+
+In NHWC, a sweep over the pixels of a row with one vector of channels keeps the weights in registers but touches one
+cache line in every c floats; with ``channels_inner`` memory is read in order and the weights reloaded for every tile.
 
 Every output takes r*s multiply-adds, so a pass over memory to pad the input would cost about a third of the time.
 There is none: an element outside the input is a zero chosen by a branch on the (scalar) position, which predicts well.
@@ -33,7 +36,7 @@ _UNROLLED_WINDOW = 25
 
 @dataclass(frozen=True)
 class DepthwiseVariant(Variant):
-    """Base of the depthwise variants. Knobs: register tile, vector length and layout."""
+    """Base of the depthwise variants. Knobs: layout, register tile, vector length, loop order (NHWC only)."""
 
     family = "depthwise"
     task_type = ConvTask
@@ -43,6 +46,7 @@ class DepthwiseVariant(Variant):
     rows: int
     pixels: int
     lanes: int
+    channels_inner: bool
 
     @classmethod
     def _tiled(cls, task: ConvTask, machine: Machine, layout: str) -> Iterator[DepthwiseVariant]:
@@ -56,8 +60,11 @@ class DepthwiseVariant(Variant):
         if layout == "NHWC":
             while task.c % lanes:  # a part vector would read past the last pixel
                 lanes //= 2
-        for rows, pixels in _tiles(task, machine):
-            yield cls(layout, rows, pixels, lanes)
+        tiles = _tiles(task, machine)
+        if layout == "NHWC":
+            yield from (cls(layout, *tiles[0], lanes, inner) for inner in (False, True))
+        else:
+            yield from (cls(layout, *tile, lanes, False) for tile in tiles)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.layout,) * len(task.input_shapes), self.layout)
@@ -65,9 +72,9 @@ class DepthwiseVariant(Variant):
     def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
         """Weight as [c block, r, s, lane]; everything zero-padded to whole blocks."""
         blocks = -(-task.c // self.lanes)
-        weight = np.zeros((blocks * self.lanes, task.r, task.s), np.float32)
-        weight[: task.c] = params[0][:, 0]
-        weight = weight.reshape(blocks, self.lanes, task.r, task.s).transpose(0, 2, 3, 1)
+        padded = np.zeros((blocks * self.lanes, task.r, task.s), np.float32)
+        padded[: task.c] = params[0][:, 0]
+        weight = padded.reshape(blocks, self.lanes, task.r, task.s).transpose(0, 2, 3, 1)
         return [np.ascontiguousarray(weight), *pad_channels(params[1:], blocks * self.lanes)]
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
@@ -81,12 +88,13 @@ class DepthwiseVariant(Variant):
         ho, hi = sch.split(h, [None, self.rows])
         wo, wi = sch.split(w, [None, self.pixels])
         if self.layout == "NHWC":
-            sch.reorder(n, ho, c, wo, hi, wi, lane)
+            middle = (wo, c) if self.channels_inner else (c, wo)
+            sch.reorder(n, ho, *middle, hi, wi, lane)
             sch.parallel(sch.fuse(n, ho))
         else:
             sch.reorder(n, c, ho, wo, hi, wi, lane)
             sch.parallel(sch.fuse(n, c, ho) if task.n * task.c < 4 * machine.threads * self.lanes else sch.fuse(n, c))
-        sch.compute_at(acc, wo, preserve_unit_loops=True)
+        sch.compute_at(acc, c if self.channels_inner else wo, preserve_unit_loops=True)
         sch.set_scope(acc, 0, "local")
         *_, hi_, wi_, lane_, r, s = sch.get_loops(acc)
         sch.reorder(r, s, hi_, wi_, lane_)
