@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from te_kernels.epilogue import Step
-from te_kernels.task import ConcatTask, EltwiseTask, ShuffleTask, Task
+from te_kernels.task import ConcatTask, EltwiseTask, LrnTask, ShuffleTask, SoftmaxTask, Task
 from tests.te_kernels.kernel_checks import MACHINE, check_all
 
 V = MACHINE.vector_lanes
@@ -42,3 +42,39 @@ ADD = (Step("add"), Step("relu"))
 def test_data_movement(task: Task) -> None:
     rank4 = len(task.output_shape) == 4
     assert len(check_all(task)) == (3 if rank4 else 1)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        LrnTask((1, 3 * V, 5, 7), 5, 1e-1, 0.75, 1.0),
+        LrnTask((2, V + 3, 5, 5), 5, 2.0, 0.75, 1.0, AFFINE),
+        LrnTask((1, 5 * V + 1, 3, 6), 4, 1.0, 0.6, 2.0, (Step("add"),)),
+        LrnTask((1, 2, 4, 4), 5, 1.0, 0.5, 2.0),
+        LrnTask((1, 2 * V, 4, 4), 3, 1.0, 1.0, 1.0),
+        LrnTask((1, 4 * V, 2, 2), 1, 1.0, 0.75, 1.0),
+    ],
+    ids=str,
+)
+def test_lrn(task: LrnTask) -> None:
+    assert len(check_all(task)) == 3
+
+
+@pytest.mark.parametrize(
+    ("task", "layouts"),
+    [
+        (SoftmaxTask((2, 1000), 1), 1),
+        (SoftmaxTask((3, 7), 0), 1),
+        (SoftmaxTask((2, 5, 37), 2), 1),
+        (SoftmaxTask((2, 19, 100), 1), 1),
+        (SoftmaxTask((33,), 0), 1),
+        (SoftmaxTask((1, 2, 3, 4, 9), 3), 1),
+        (SoftmaxTask((1, V + 5, 1, 1), 1), 2),
+        (SoftmaxTask((2, V + 5, 7, 9), 1), 2),
+        (SoftmaxTask((2, V + 5, 7, 9), 3), 3),
+        (SoftmaxTask((3, V + 5, 5, 3), 0), 3),
+    ],
+    ids=str,
+)
+def test_softmax(task: SoftmaxTask, layouts: int) -> None:
+    assert len(check_all(task)) == layouts
