@@ -41,7 +41,8 @@ class Network:
         choices, number = len(writes), len(self.nodes)
         if costs is None:
             costs = self.amounts((choices,))
-            costs[self.random.random(choices) < self.forbidden] = np.inf
+            if choices > 1:
+                costs[self.random.random(choices) < self.forbidden] = np.inf
         labels = tuple(f"v{i}" for i in range(choices))
         families = tuple("sum2d" if i == 0 and choices > 1 else "other" for i in range(choices))
         self.nodes.append(NodeChoices(f"n{number}", costs, writes, reads, inputs, labels, families))
@@ -82,7 +83,7 @@ def small(kind: str, seed: int, most_plans: int = 6000) -> Problem:
         random,
         layouts=int(random.integers(1, 5)),
         whole=bool(random.random() < 0.5),
-        forbidden=float(random.choice([0.0, 0.0, 0.15, 0.35])),
+        forbidden=float(random.choice([0.0, 0.0, 0.1, 0.3])),
         free=float(random.choice([0.0, 0.0, 0.3])),
         transform_scale=float(random.choice([0.2, 1.0, 4.0])),
     )

@@ -12,7 +12,8 @@ import numpy as np
 
 from tvm_globalsel.solve.graph import Assignment, Graph
 
-_LEAST_GAIN = 1e-3
+_LEAST_GAIN = 3e-3
+_MEASURED_EVERY = 4
 
 
 class DualBound:
@@ -33,10 +34,11 @@ class DualBound:
     def ascend(self, sweeps: int, enough: float) -> None:
         """Raise the bound by at most ``sweeps`` sweeps there and back, stopping at ``enough`` or when progress ends."""
         first_gain = 0.0
-        for _ in range(sweeps):
+        for _ in range(0, sweeps, _MEASURED_EVERY):
             before = self.value
-            self._sweep(self._nodes)
-            self._sweep(self._nodes[::-1])
+            for _ in range(_MEASURED_EVERY):
+                self._sweep(self._nodes)
+                self._sweep(self._nodes[::-1])
             self._measure()
             gain = self.value - before
             first_gain = max(first_gain, gain)

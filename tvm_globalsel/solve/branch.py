@@ -14,7 +14,7 @@ from tvm_globalsel.solve.bounds import DualBound
 from tvm_globalsel.solve.elimination import eliminate, elimination_order
 from tvm_globalsel.solve.graph import Assignment, Graph, Trail, complete, restrict
 from tvm_globalsel.solve.pieces import leaf
-from tvm_globalsel.solve.reductions import drop_forbidden, normalise_edge, reduce_all
+from tvm_globalsel.solve.reductions import drop_forbidden, normalise_edge, normalise_edges, reduce_all
 
 #: Entries of the largest table that elimination may make: 8 MiB of costs.
 MOST_ENTRIES = 1 << 20
@@ -161,10 +161,7 @@ def _drop_too_dear(graph: Graph, bound: DualBound, cutoff: float, trail: Trail) 
         if kept.size < excess.size:
             restrict(graph, node, kept, trail)
             bound.excess[node] = excess[kept]
-    for first in list(graph.costs):
-        for second in list(graph.edges[first]):
-            if first < second:
-                normalise_edge(graph, first, second)
+    normalise_edges(graph)
     return after < 0.8 * before
 
 

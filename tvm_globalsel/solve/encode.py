@@ -22,7 +22,7 @@ import numpy as np
 from tvm_globalsel.arborescence import steiner_costs
 from tvm_globalsel.problem import Infeasible, Problem
 from tvm_globalsel.solve.graph import Assignment, Graph
-from tvm_globalsel.solve.reductions import normalise_edge
+from tvm_globalsel.solve.reductions import normalise_edges
 from tvm_globalsel.solve.signatures import Signatures, closed_transforms, collapse, drop_dominated
 
 _MOST_SETS = 4096
@@ -99,11 +99,7 @@ def encode(problem: Problem, drop: bool = True) -> Encoded:
             produced = encoded.signatures[index].out_layout
             chain_s = closed_s[index][produced[:, None], np.array(demand.layouts)]
             encoded.graph.add_edge(index, demand.consumer, chain_s)
-    graph = encoded.graph
-    for first in list(graph.costs):
-        for second in list(graph.edges[first]):
-            if first < second:
-                normalise_edge(graph, first, second)
+    normalise_edges(encoded.graph)
     return encoded
 
 

@@ -13,7 +13,7 @@ from tvm_globalsel.solve.restrict import baseline, restricted
 
 
 def solve(problem: Problem) -> Solution:
-    """Every node takes its cheapest choice; equals are decided by fewer transforms, then by less time in transforms.
+    """Every node takes its cheapest choice; equals are decided by fewer changes of layout, then by less time in them.
 
     When those choices cannot be combined, the plan has the least sum of node costs among those that can.
     """
@@ -27,7 +27,7 @@ def solve(problem: Problem) -> Solution:
 
 
 def _counted(problem: Problem) -> tuple[np.ndarray, ...]:
-    """Transform tables by which the fewest transforms win, and the fastest among equally many."""
+    """Transform tables by which the fewest changes of layout win, and the fastest among equally many."""
     finite = [np.where(np.isfinite(table), table, 0.0) for table in problem.transform_s]
     most = sum(float(table.sum()) for table in finite) or 1.0  # no plan spends more than all transforms together
     return tuple(np.where(np.isfinite(table), (table > 0) + table / most, np.inf) for table in problem.transform_s)

@@ -41,6 +41,14 @@ def normalise_edge(graph: Graph, first: int, second: int) -> None:
         graph.remove_edge(first, second)
 
 
+def normalise_edges(graph: Graph) -> None:
+    """Normalise all edges; whatever an edge forbids altogether then shows at a node."""
+    for first in list(graph.costs):
+        for second in list(graph.edges[first]):
+            if first < second:
+                normalise_edge(graph, first, second)
+
+
 def reduce_r0(graph: Graph, node: int, trail: Trail) -> None:
     """Take out a node without edges: its cheapest choice is part of the optimum."""
     trail.append(Eliminated(node, (), graph.factors_of(node)))
@@ -98,6 +106,7 @@ def reduce_all(graph: Graph, trail: Trail, counts: Counter[str]) -> None:
 
 def drop_forbidden(graph: Graph, trail: Trail) -> bool:
     """Remove every choice that no assignment of finite cost can use with its neighbours; False when none is left."""
+    normalise_edges(graph)
     pending = list(graph.costs)
     while pending:
         node = pending.pop()

@@ -45,6 +45,12 @@ def collapse(node: NodeChoices) -> Signatures:
     return _signatures(node, choice, of_choice)
 
 
+def every_choice(node: NodeChoices) -> Signatures:
+    """All choices that are not forbidden, as if no two had the same layouts."""
+    usable = np.isfinite(node.costs_s)
+    return _signatures(node, np.flatnonzero(usable), np.where(usable, np.cumsum(usable) - 1, -1))
+
+
 def drop_dominated(signatures: Signatures, node: NodeChoices, closed_s: np.ndarray, index: int) -> Signatures:
     """Drop every signature that another one beats even when it pays for transforms on all sides to take its place.
 

@@ -1,0 +1,70 @@
+"""Regrets against enumeration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.solve.large import Realistic, densenet, residual_block
+from tests.solve.networks import KINDS, small
+from tvm_globalsel.problem import Infeasible, Problem
+from tvm_globalsel.solve import exhaustive, pbqp, solve
+from tvm_globalsel.solve.regret import regrets
+from tvm_globalsel.solve.restrict import restricted
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1))
+def test_regret_is_what_the_best_plan_with_the_choice_costs_more(kind: str, seed: int) -> None:
+    problem = small(kind, seed)
+    try:
+        best = pbqp.solve(problem)
+    except Infeasible:
+        return
+    costs = exhaustive.all_costs(problem)
+    for most_entries in (1 << 20, 0):
+        found = regrets(problem, best, most_entries)
+        for index in range(len(problem.nodes)):
+            pinned = costs.min(axis=tuple(axis for axis in range(costs.ndim) if axis != index))
+            assert found[index] == pytest.approx(pinned - costs.min(), rel=1e-12, abs=1e-12 * costs.min())
+            assert found[index][best.choice[index]] == 0.0
+
+
+def resnet() -> Problem:
+    net = Realistic(np.random.default_rng(1), 5)
+    here = net.operator((net.source(),), 15)
+    for _ in range(16):
+        here = residual_block(net, here, 15)
+    net.sink(here)
+    return net.problem()
+
+
+def test_regrets_of_a_network_as_large_as_resnet_agree_with_solving_again() -> None:
+    problem = resnet()
+    best = pbqp.solve(problem)
+    found = regrets(problem, best)
+    random = np.random.default_rng(0)
+    for index in random.integers(0, len(problem.nodes), 30).tolist():
+        choice = int(random.integers(problem.nodes[index].size))
+        allowed = [np.ones(node.size, dtype=bool) for node in problem.nodes]
+        allowed[index] = np.arange(problem.nodes[index].size) == choice
+        again = pbqp.solve(restricted(problem, allowed)).cost_s
+        assert found[index][choice] == pytest.approx(again - best.cost_s, abs=1e-12 * best.cost_s)
+
+
+def test_regrets_do_not_depend_on_the_solution_being_optimal() -> None:
+    problem = densenet((3, 3), 3, 5, 1)
+    exact = regrets(problem, pbqp.solve(problem))
+    local = solve(problem, "local")
+    assert all(np.allclose(a, b) for a, b in zip(exact, regrets(problem, local), strict=True))
+    assert sum(float(r[c]) for r, c in zip(exact, local.choice, strict=True)) > 0
+
+
+def test_regrets_of_an_infeasible_problem() -> None:
+    problem = densenet((2,), 2, 3, 1)
+    best = pbqp.solve(problem)
+    none = restricted(problem, [np.zeros(node.size, dtype=bool) for node in problem.nodes])
+    with pytest.raises(Infeasible):
+        regrets(none, best)
