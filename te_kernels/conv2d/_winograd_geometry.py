@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom
+from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
 from te_kernels.task import ConvTask
 from te_kernels.variant import pad_channels
 
@@ -21,6 +21,7 @@ def cdiv(a: int, b: int) -> int:
 class Blocking:
     """Knobs. The register tile holds ``tile`` Winograd tiles times ``vectors`` vectors of ``lanes`` output channels.
 
+    A Winograd tile has ``m`` outputs along each axis on which the kernel has more than one element.
     ``block`` Winograd tiles are transformed together; ``chunk`` register tiles' worth of output channels are
     multiplied before their outputs are transformed.
     """
@@ -41,21 +42,27 @@ class Geometry:
     blocking: Blocking
 
     @property
-    def matrices(self) -> Matrices:
-        return cook_toom(self.blocking.m, self.task.r)
+    def rows(self) -> Matrices:
+        """F(m, r) along the height; the identity for a kernel of one row."""
+        return cook_toom(self.blocking.m if self.task.r > 1 else 1, self.task.r)
+
+    @property
+    def columns(self) -> Matrices:
+        """F(m, s) along the width; the identity for a kernel of one column."""
+        return cook_toom(self.blocking.m if self.task.s > 1 else 1, self.task.s)
 
     @property
     def positions(self) -> int:
-        """Products a tile: ``(m + r - 1)^2``."""
-        return self.matrices.size**2
+        """Products a tile: ``(m + r - 1) * (m + s - 1)``."""
+        return self.rows.size * self.columns.size
 
     @property
     def tile_rows(self) -> int:
-        return cdiv(self.task.oh, self.blocking.m)
+        return cdiv(self.task.oh, self.rows.m)
 
     @property
     def tile_columns(self) -> int:
-        return cdiv(self.task.ow, self.blocking.m)
+        return cdiv(self.task.ow, self.columns.m)
 
     @property
     def tiles(self) -> int:
@@ -73,31 +80,44 @@ class Geometry:
 
     @property
     def input_vectors(self) -> int:
+        """Vectors of input channels, of all groups."""
         return cdiv(self.task.c, self.blocking.lanes)
 
     @property
+    def reduced_vectors(self) -> int:
+        """Vectors of input channels of one group."""
+        return self.input_vectors // self.task.groups
+
+    @property
     def output_vectors(self) -> int:
-        return cdiv(self.task.k, self.blocking.lanes)
+        """Vectors of output channels of one group."""
+        return cdiv(self.task.k // self.task.groups, self.blocking.lanes)
 
     @property
     def channel_blocks(self) -> int:
-        """Register tiles along the output channels."""
+        """Register tiles along the output channels of one group."""
         return cdiv(self.output_vectors, self.blocking.vectors)
 
     @property
-    def chunks(self) -> int:
+    def group_chunks(self) -> int:
+        """Chunks of output channels of one group."""
         return cdiv(self.channel_blocks, self.blocking.chunk)
 
     @property
-    def padded_outputs(self) -> int:
-        """Output channels of whole chunks."""
-        return self.chunks * self.blocking.chunk * self.blocking.vectors * self.blocking.lanes
+    def chunks(self) -> int:
+        """Chunks of output channels of all groups."""
+        return self.task.groups * self.group_chunks
+
+    @property
+    def padded_constants(self) -> int:
+        """Length of the epilogue's per-channel constants."""
+        return self.task.groups * self.output_vectors * self.blocking.lanes
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """Slices ``[c, vectors, lanes]``, one for each (chunk, position, block in the chunk): in the order of use."""
         b = self.blocking
-        return (self.chunks * self.positions * b.chunk, self.input_vectors * b.lanes, b.vectors, b.lanes)
+        return (self.chunks * self.positions * b.chunk, self.reduced_vectors * b.lanes, b.vectors, b.lanes)
 
     @property
     def weight_bytes(self) -> int:
@@ -124,11 +144,13 @@ class Geometry:
 
 
 def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
-    """Weight ``(k, c, r, r)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
+    """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
     t, b = geometry.task, geometry.blocking
-    transformed = geometry.matrices.transform_weight(params[0]).reshape(t.k, t.c, geometry.positions)
-    padded = np.zeros((geometry.positions, geometry.input_vectors * b.lanes, geometry.padded_outputs), np.float32)
-    padded[:, : t.c, : t.k] = transformed.transpose(2, 1, 0)
-    blocked = padded.reshape(geometry.positions, -1, geometry.chunks, b.chunk, b.vectors, b.lanes)
-    weight = np.ascontiguousarray(blocked.transpose(2, 0, 3, 1, 4, 5)).reshape(geometry.weight_shape)
-    return [weight, *pad_channels(params[1:], geometry.padded_outputs)]
+    transformed = transform_weight(geometry.rows, geometry.columns, params[0])
+    transformed = transformed.reshape(t.groups, t.k // t.groups, t.c // t.groups, geometry.positions)
+    outputs = geometry.group_chunks * b.chunk * b.vectors * b.lanes
+    padded = np.zeros((t.groups, geometry.positions, geometry.reduced_vectors * b.lanes, outputs), np.float32)
+    padded[:, :, : t.c // t.groups, : t.k // t.groups] = transformed.transpose(0, 3, 2, 1)
+    blocked = padded.reshape(*padded.shape[:3], geometry.group_chunks, b.chunk, b.vectors, b.lanes)
+    weight = np.ascontiguousarray(blocked.transpose(0, 3, 1, 4, 2, 5, 6)).reshape(geometry.weight_shape)
+    return [weight, *pad_channels(params[1:], geometry.padded_constants)]

@@ -1,8 +1,9 @@
-"""Winograd convolution F(m x m, r x r), stride 1, per block of tiles: the kernel behind every winograd variant.
+"""Winograd convolution F(m x m, r x s), stride 1, per block of tiles: the kernel behind every winograd variant.
 
-    Y = A^T [ sum_c (G g G^T) * (B^T d B) ] A            d: (m+r-1)^2 input tile, Y: m^2 output tile
+    Y = A^T [ sum_c (G g G^T) * (B^T d B) ] A            d: (m+r-1) x (m+s-1) input tile, Y: m x m output tile
 
-With ``a`` the (m+r-1)^2 positions of a tile in the transformed space, ``t`` the tiles and V lanes of a vector:
+(tiles of 1 x m for kernels of one row). With ``a`` the positions of a tile in the transformed space, ``t`` the tiles
+and V lanes of a vector:
 
     for block of tiles:                                      parallel (or one block: its loops are parallel instead)
       V[a, t, c] = B^T d B                                   1 tile x V channels at a time, in registers
@@ -54,7 +55,7 @@ class _Emitter:
         tensors = [self._argument(f"tensor{i}", out_shape) for i in range(ep.tensor_count(t.steps))]
         self.weight = self._argument("weight", g.weight_shape)
         count = ep.channel_count(t.steps)
-        constants = [self._argument(f"channel{i}", (g.padded_outputs,)) for i in range(count)]
+        constants = [self._argument(f"channel{i}", (g.padded_constants,)) for i in range(count)]
         out = self._argument("out", out_shape)
         self.input = InputTransform(g, self.in_layout, data)
         self.output = OutputTransform(g, self.out_layout, out, tensors, constants)
@@ -94,15 +95,16 @@ class _Emitter:
         """Products and outputs of one chunk of output channels."""
         g, b = self.g, self.b
         products = T.alloc_buffer((b.chunk, g.positions, g.product_panel), "float32")
+        group, local_chunk = (chunk // g.group_chunks, chunk % g.group_chunks) if self.t.groups > 1 else (0, chunk)
         extent = b.chunk
         if g.channel_blocks % b.chunk:
-            extent = tirx.min(b.chunk, g.channel_blocks - chunk * b.chunk)
+            extent = tirx.min(b.chunk, g.channel_blocks - local_chunk * b.chunk)
         with T.serial(0, g.positions) as a, T.serial(0, extent) as kb, T.serial(0, g.register_tiles) as tb:
             weight_slice = T.Bind((chunk * g.positions + a) * b.chunk + kb)
-            self._register_tile(transformed, weight_slice, a, tb, products, kb)
+            self._register_tile(transformed, weight_slice, a, tb, group * g.reduced_vectors, products, kb)
         tiles = g.register_tiles * b.tile
         with T.serial(0, extent) as kb, T.serial(0, b.vectors) as v, T.serial(0, tiles) as slot:
-            vector = T.Bind((chunk * b.chunk + kb) * b.vectors + v)
+            vector = T.Bind((local_chunk * b.chunk + kb) * b.vectors + v)
             source = T.Bind((slot * b.vectors + v) * b.lanes)
             conditions = []
             if tiles > b.block:
@@ -111,24 +113,30 @@ class _Emitter:
                 conditions.append(block * b.block + slot < g.tiles)
             if g.channel_blocks * b.vectors > g.output_vectors:
                 conditions.append(vector < g.output_vectors)
+            channel = group * g.output_vectors + vector
             read = lambda a, lane: products[kb, a, source + lane]  # noqa: E731
-            guarded(conditions, lambda: self.output.emit(block * b.block + slot, vector, read))
+            guarded(conditions, lambda: self.output.emit(block * b.block + slot, channel, read))
 
-    def _register_tile(self, transformed: Any, weight_slice: Any, a: Any, tb: Any, products: Any, kb: Any) -> None:
-        """``b.tile`` tiles times ``b.vectors`` vectors of output channels of M, at one position."""
+    def _register_tile(
+        self, transformed: Any, weight_slice: Any, a: Any, tb: Any, first: Any, products: Any, kb: Any
+    ) -> None:
+        """``b.tile`` tiles times ``b.vectors`` vectors of output channels of M, at one position.
+
+        The reduction starts at the vector of input channels ``first``.
+        """
         g, b = self.g, self.b
         slots = [(i, v) for i in range(b.tile) for v in range(b.vectors)]
         acc = vector_registers(len(slots), b.lanes)
         for slot in range(len(slots)):
             with T.vectorized(0, b.lanes) as lane:
                 T.buffer_store(acc, tirx.const(0.0, "float32"), [slot, lane])
-        with T.serial(0, g.input_vectors) as co, T.serial(0, b.lanes) as ci:
+        with T.serial(0, g.reduced_vectors) as co, T.serial(0, b.lanes) as ci:
             c = co * b.lanes + ci
             if self.prefetch:
-                self._prefetch(weight_slice + 1, tb * (g.input_vectors * b.lanes) + c)
+                self._prefetch(weight_slice + 1, tb * (g.reduced_vectors * b.lanes) + c)
             for slot, (i, v) in enumerate(slots):
                 with T.vectorized(0, b.lanes) as lane:
-                    x = transformed[a, ((tb * g.input_vectors + co) * b.tile + i) * b.lanes + ci]
+                    x = transformed[a, ((tb * g.input_vectors + first + co) * b.tile + i) * b.lanes + ci]
                     T.buffer_store(acc, acc[slot, lane] + x * self.weight[weight_slice, c, v, lane], [slot, lane])
         for slot, (i, v) in enumerate(slots):
             with T.vectorized(0, b.lanes) as lane:

@@ -42,10 +42,11 @@ class Matrices:
         """Products per ``m`` outputs: ``m + r - 1``."""
         return self.m + self.r - 1
 
-    def transform_weight(self, weight: np.ndarray) -> np.ndarray:
-        """``(..., r, r)`` to ``(..., size, size)`` in float64: ``G g G^T``."""
-        g = np.array(self.g, dtype=np.float64)
-        return np.asarray(np.einsum("ai,...ij,bj->...ab", g, weight.astype(np.float64), g, optimize=True))
+
+def transform_weight(rows: Matrices, columns: Matrices, weight: np.ndarray) -> np.ndarray:
+    """``(..., r, s)`` to ``(..., rows.size, columns.size)`` in float64: ``G g G^T``."""
+    left, right = np.array(rows.g, dtype=np.float64), np.array(columns.g, dtype=np.float64)
+    return np.asarray(np.einsum("ai,...ij,bj->...ab", left, weight.astype(np.float64), right, optimize=True))
 
 
 def default_points(count: int) -> tuple[Fraction, ...]:

@@ -14,6 +14,10 @@ from te_kernels.task import ConvTask
 _FMAS_IN_FLIGHT = 8
 #: Bytes a cycle that one core streams from beyond L2.
 _STREAM_BYTES = 10.0
+#: Of the smaller one of arithmetic and streaming, what the other does not hide.
+_EXPOSED = 0.3
+#: Channels' worth of time that a register tile takes to start and to end.
+_STARTUP = 6.0
 _FLOAT32_BYTES = 4
 
 
@@ -64,40 +68,56 @@ def _blockings(task: ConvTask, machine: Machine, sizes: tuple[int, ...]) -> Iter
 
 
 def cycles(geometry: Geometry, machine: Machine) -> float:
-    """Modelled cycles of one core for the whole task."""
-    t, b = geometry.task, geometry.blocking
-    size = geometry.matrices.size
+    """Modelled cycles of the slowest thread."""
+    b = geometry.blocking
     tiles = geometry.blocks * geometry.register_tiles * b.tile
-    input_channels = geometry.input_vectors * b.lanes
-    vectors = geometry.channel_blocks * b.vectors
+    vectors = geometry.chunks * b.chunk * b.vectors
+    arithmetic = _products(geometry, tiles) + _transforms(geometry, tiles, vectors, machine)
+    stream = _streamed_bytes(geometry, machine) / _STREAM_BYTES
+    total = max(arithmetic, stream) + _EXPOSED * min(arithmetic, stream)
+    parts = geometry.blocks if geometry.blocks > 1 else geometry.chunks
+    return total * cdiv(parts, machine.threads) / parts
 
+
+def _products(geometry: Geometry, tiles: int) -> float:
+    b = geometry.blocking
     accumulators = b.tile * b.vectors
     busy = min(1.0, accumulators / _FMAS_IN_FLIGHT)
     ports = min(1.0, accumulators / (b.tile + b.vectors))  # two loads beside two multiply-adds
-    startup = input_channels / (input_channels + 8.0)  # clearing, storing the accumulators, loop ends
-    products = geometry.positions * tiles * vectors * input_channels / 2 / (busy * ports * startup)
+    channels = geometry.reduced_vectors * b.lanes
+    started = channels / (channels + _STARTUP)  # clearing and storing the accumulators, loop ends
+    blocks = geometry.task.groups * geometry.channel_blocks * b.vectors
+    return geometry.positions * tiles * blocks * channels / 2 / (busy * ports * started)
 
-    spills = 1.0 + size * size / machine.vector_registers
-    bt, at = straight_line(geometry.matrices.bt), straight_line(geometry.matrices.at)
-    per_input = bt.operations * 2 * size / 2 + size * size * spills
-    per_output = at.operations * (size + b.m) / 2 + size * size * spills / 2 + b.m**2
-    transforms = tiles * (geometry.input_vectors * per_input + vectors * per_output)
 
-    weights = _FLOAT32_BYTES * geometry.positions * input_channels * vectors * b.lanes
-    slice_bytes = _FLOAT32_BYTES * input_channels * b.vectors * b.lanes
-    transformed = _FLOAT32_BYTES * geometry.positions * geometry.input_panel
+def _transforms(geometry: Geometry, tiles: int, vectors: int, machine: Machine) -> float:
+    """Arithmetic at two operations a cycle, stores at one; patches larger than the registers are stored twice."""
+    rows, columns = geometry.rows, geometry.columns
+    positions, outputs = geometry.positions, rows.m * columns.m
+    spilled = max(0, positions - machine.vector_registers // 2)
+    left, right = straight_line(rows.bt).operations, straight_line(columns.bt).operations
+    per_input = (left * columns.size + right * rows.size) / 2 + positions + spilled
+    left, right = straight_line(rows.at).operations, straight_line(columns.at).operations
+    per_output = (left * columns.size + right * rows.m) / 2 + positions / 2 + outputs + spilled
+    return tiles * (geometry.input_vectors * per_input + vectors * per_output)
+
+
+def _streamed_bytes(geometry: Geometry, machine: Machine) -> float:
+    """Bytes that come from, or go, beyond L2."""
+    t, b = geometry.task, geometry.blocking
+    slice_bytes = _FLOAT32_BYTES * geometry.reduced_vectors * b.lanes * b.vectors * b.lanes
     panel = _FLOAT32_BYTES * geometry.input_panel
+    transformed = geometry.positions * panel
     made = _FLOAT32_BYTES * geometry.positions * b.chunk * geometry.product_panel
-    streamed = 0.0  # bytes from beyond L2
-    if weights + geometry.workspace_bytes > machine.l2_bytes:
-        streamed += weights * geometry.blocks
-    if transformed + 2 * slice_bytes > machine.l2_bytes:
-        streamed += geometry.blocks * transformed * (2 + geometry.chunks)
-    if made + panel > machine.l2_bytes:
-        streamed += 3 * geometry.blocks * geometry.chunks * made
+    total = 0.0
+    if geometry.weight_bytes + geometry.workspace_bytes > machine.l2_bytes:
+        total += geometry.blocks * geometry.weight_bytes
+    if transformed + made + 2 * slice_bytes > machine.l2_bytes:
+        total += geometry.blocks * transformed * (1 + geometry.chunks)
+        total += 2 * geometry.blocks * geometry.chunks * made
     if panel + 2 * slice_bytes > machine.l2_bytes:
-        streamed += geometry.blocks * transformed * geometry.channel_blocks
-    stream = streamed / _STREAM_BYTES
-    hidden = max(products + transforms, stream) + 0.2 * min(products + transforms, stream)
-    map_bytes = _FLOAT32_BYTES * t.n * (t.c * t.h * t.w + t.k * t.oh * t.ow)
-    return hidden + (map_bytes / _STREAM_BYTES if map_bytes > machine.l2_bytes else 0.0)
+        total += geometry.blocks * transformed * (geometry.channel_blocks - 1)
+    map_bytes = _FLOAT32_BYTES * t.n * (t.c * t.h * t.w + 2 * t.k * t.oh * t.ow)  # stores read the line first
+    if map_bytes > machine.l2_bytes:
+        total += map_bytes
+    return total

@@ -55,10 +55,12 @@ def vector_registers(count: int, lanes: int) -> Any:
     return T.decl_buffer((count, lanes), "float32", data=stack, scope="local")
 
 
-def _transform(program: Program, lanes: int, read: Callable[[int, int, Any], Any], write: Callable[..., None]) -> None:
-    """``M patch M^T`` for the matrix of ``program``, every intermediate value in its own register."""
-    size, results = program.inputs, len(program.outputs)
-    registers = vector_registers(size**2 + len(program.steps) * (size + results), lanes)
+def _transform(
+    rows: Program, columns: Program, lanes: int, read: Callable[[int, int, Any], Any], write: Callable[..., None]
+) -> None:
+    """``R patch C^T`` for the matrices of two programs, every intermediate value in its own register."""
+    count = rows.inputs * columns.inputs + len(rows.steps) * columns.inputs
+    registers = vector_registers(count + len(columns.steps) * len(rows.outputs), lanes)
     used = 0
     with T.vectorized(0, lanes) as lane:
 
@@ -71,11 +73,10 @@ def _transform(program: Program, lanes: int, read: Callable[[int, int, Any], Any
         def combine(terms: list[tuple[Any, Any]]) -> Any:
             return keep(weighted_sum(terms, lambda c: tirx.const(c, "float32")))
 
-        columns = [program.run([keep(read(y, x, lane)) for y in range(size)], combine) for x in range(size)]
-        for y in range(results):
-            row = program.run([column[y] for column in columns], combine)
-            for x in range(results):
-                write(y, x, lane, row[x])
+        done = [rows.run([keep(read(y, x, lane)) for y in range(rows.inputs)], combine) for x in range(columns.inputs)]
+        for y in range(len(rows.outputs)):
+            for x, value in enumerate(columns.run([column[y] for column in done], combine)):
+                write(y, x, lane, value)
 
 
 class InputTransform:
@@ -83,47 +84,48 @@ class InputTransform:
 
     def __init__(self, geometry: Geometry, layout: Layout, data: Any) -> None:
         self.geometry, self.layout, self.data = geometry, layout, data
-        self.program = straight_line(geometry.matrices.bt)
+        self.programs = straight_line(geometry.rows.bt), straight_line(geometry.columns.bt)
 
     def emit(self, tile: Any, vector: Any, transformed: Any, target: Any) -> None:
         """Position ``a`` of the result goes to ``transformed[a, target + lane]``."""
-        g, t, lanes, size = self.geometry, self.geometry.task, self.geometry.blocking.lanes, self.geometry.matrices.size
+        g, t, lanes = self.geometry, self.geometry.task, self.geometry.blocking.lanes
+        height, width = g.rows.size, g.columns.size
         n, row, column = tile_position(g, tile)
-        top, left = T.Bind(row * g.blocking.m - t.pad[0]), T.Bind(column * g.blocking.m - t.pad[1])
+        top, left = T.Bind(row * g.rows.m - t.pad[0]), T.Bind(column * g.columns.m - t.pad[1])
         partial = not self.layout.block and t.c % lanes != 0
 
         def element(y: Any, x: Any, lane: Any) -> Any:
             return self.data[tuple(_address(self.layout, lanes, n, vector, top + y, left + x, lane))]
 
         def write(y: int, x: int, lane: Any, value: Any) -> None:
-            T.buffer_store(transformed, value, [y * size + x, target + lane])
+            T.buffer_store(transformed, value, [y * width + x, target + lane])
 
         def at_edge() -> None:
             patch = T.alloc_buffer(
-                (size * size, lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
+                (height * width, lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
             )
-            with T.serial(0, size * size) as i, T.vectorized(0, lanes) as lane:
+            with T.serial(0, height * width) as i, T.vectorized(0, lanes) as lane:
                 T.buffer_store(patch, tirx.const(0.0, "float32"), [i, lane])
             first_y, first_x = T.Bind(tirx.max(0 - top, 0)), T.Bind(tirx.max(0 - left, 0))
-            last_y, last_x = T.Bind(tirx.min(t.h - top, size)), T.Bind(tirx.min(t.w - left, size))
+            last_y, last_x = T.Bind(tirx.min(t.h - top, height)), T.Bind(tirx.min(t.w - left, width))
             with T.serial(0, last_y - first_y) as dy, T.serial(0, last_x - first_x) as dx:
                 y, x = first_y + dy, first_x + dx
 
                 def whole() -> None:
                     with T.vectorized(0, lanes) as lane:
-                        T.buffer_store(patch, element(y, x, lane), [y * size + x, lane])
+                        T.buffer_store(patch, element(y, x, lane), [y * width + x, lane])
 
                 def part() -> None:
                     with T.serial(0, t.c % lanes) as lane:
-                        T.buffer_store(patch, element(y, x, lane), [y * size + x, lane])
+                        T.buffer_store(patch, element(y, x, lane), [y * width + x, lane])
 
                 guarded([vector < t.c // lanes] if partial else [], whole, part)
-            _transform(self.program, lanes, lambda y, x, lane: patch[y * size + x, lane], write)
+            _transform(*self.programs, lanes, lambda y, x, lane: patch[y * width + x, lane], write)
 
-        inside = [top >= 0, top + size <= t.h, left >= 0, left + size <= t.w]
+        inside = [top >= 0, top + height <= t.h, left >= 0, left + width <= t.w]
         if partial:
             inside.append(vector < t.c // lanes)
-        guarded(inside, lambda: _transform(self.program, lanes, element, write), at_edge)
+        guarded(inside, lambda: _transform(*self.programs, lanes, element, write), at_edge)
 
 
 class OutputTransform:
@@ -132,51 +134,51 @@ class OutputTransform:
     def __init__(self, geometry: Geometry, layout: Layout, out: Any, tensors: list[Any], constants: list[Any]) -> None:
         self.geometry, self.layout, self.out = geometry, layout, out
         self.tensors, self.constants = tensors, constants
-        self.program = straight_line(geometry.matrices.at)
+        self.programs = straight_line(geometry.rows.at), straight_line(geometry.columns.at)
 
     def emit(self, tile: Any, vector: Any, read: Callable[[int, Any], Any]) -> None:
         """``read(a, lane)`` is the product at position ``a``."""
         g, t, b = self.geometry, self.geometry.task, self.geometry.blocking
-        size = g.matrices.size
+        height, width = g.rows.m, g.columns.m
         n, row, column = tile_position(g, tile)
-        top, left = T.Bind(row * b.m), T.Bind(column * b.m)
+        top, left = T.Bind(row * height), T.Bind(column * width)
         partial = not self.layout.block and t.k % b.lanes != 0
 
         def read_position(y: int, x: int, lane: Any) -> Any:
-            return read(y * size + x, lane)
+            return read(y * g.columns.size + x, lane)
 
         def store(y: Any, x: Any, lane: Any, value: Any) -> None:
             self._store(n, vector, top + y, left + x, lane, value)
 
         def at_edge() -> None:
             patch = T.alloc_buffer(
-                (b.m * b.m, b.lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
+                (height * width, b.lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
             )
             _transform(
-                self.program, b.lanes, read_position,
-                lambda y, x, lane, value: T.buffer_store(patch, value, [y * b.m + x, lane]),
+                *self.programs, b.lanes, read_position,
+                lambda y, x, lane, value: T.buffer_store(patch, value, [y * width + x, lane]),
             )  # fmt: skip
-            rows, columns = T.Bind(tirx.min(t.oh - top, b.m)), T.Bind(tirx.min(t.ow - left, b.m))
+            rows, columns = T.Bind(tirx.min(t.oh - top, height)), T.Bind(tirx.min(t.ow - left, width))
             with T.serial(0, rows) as y, T.serial(0, columns) as x:
 
                 def whole() -> None:
                     with T.vectorized(0, b.lanes) as lane:
-                        store(y, x, lane, patch[y * b.m + x, lane])
+                        store(y, x, lane, patch[y * width + x, lane])
 
                 def part() -> None:
                     with T.serial(0, t.k % b.lanes) as lane:
-                        store(y, x, lane, patch[y * b.m + x, lane])
+                        store(y, x, lane, patch[y * width + x, lane])
 
                 guarded([vector < t.k // b.lanes] if partial else [], whole, part)
 
         inside = []
-        if t.oh % b.m:
-            inside.append(top + b.m <= t.oh)
-        if t.ow % b.m:
-            inside.append(left + b.m <= t.ow)
+        if t.oh % height:
+            inside.append(top + height <= t.oh)
+        if t.ow % width:
+            inside.append(left + width <= t.ow)
         if partial:
             inside.append(vector < t.k // b.lanes)
-        guarded(inside, lambda: _transform(self.program, b.lanes, read_position, store), at_edge)
+        guarded(inside, lambda: _transform(*self.programs, b.lanes, read_position, store), at_edge)
 
     def _store(self, n: Any, vector: Any, y: Any, x: Any, lane: Any, value: Any) -> None:
         lanes = self.geometry.blocking.lanes

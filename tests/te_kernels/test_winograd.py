@@ -85,25 +85,50 @@ def test_winograd_matches_oracle(task: ConvTask) -> None:
     ("blocking", "bound"),
     [
         (Blocking(2, 5, 2, 16, 12, 1), 2e-6),
+        (Blocking(3, 4, 1, 16, 8, 5), 1e-5),
         (Blocking(4, 4, 2, 16, 9, 2), 2e-5),
         (Blocking(4, 3, 3, 16, 3, 1), 2e-5),
-        (Blocking(6, 4, 1, 16, 4, 2), 6e-5),
+        (Blocking(5, 9, 2, 16, 9, 2), 4e-5),
+        (Blocking(6, 4, 1, 16, 4, 2), 4e-5),
     ],
     ids=str,
 )
 def test_any_blocking(blocking: Blocking, bound: float) -> None:
     """Blocks, register tiles and chunks that divide nothing, and every size's own error."""
     task = ConvTask(1, 20, 13, 11, 70, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU)
+    assert _error(task, blocking, "NHWC") <= bound
+    if blocking.m == 4:
+        assert _error(task, blocking, MACHINE.blocked_layout) <= bound
+
+
+def _error(task: ConvTask, blocking: Blocking, layout: str) -> float:
     knobs = dataclasses.asdict(blocking) | {"lanes": MACHINE.vector_lanes}
-    assert error_of(task, WinogradNCHWc(MACHINE.blocked_layout, MACHINE.blocked_layout, **knobs)) <= bound
-    assert error_of(task, WinogradNHWC("NHWC", "NHWC", **knobs)) <= bound
+    variant = WinogradNHWC if layout == "NHWC" else WinogradNCHWc
+    return error_of(task, variant(layout, layout, **knobs))
 
 
-@pytest.mark.parametrize(("m", "bound"), [(2, 2e-6), (4, 2e-5)])
+@pytest.mark.parametrize(("m", "bound"), [(2, 2e-6), (3, 1e-5), (4, 2e-5), (5, 4e-5), (6, 4e-5)])
 def test_error_at_512_channels(m: int, bound: float) -> None:
     task = ConvTask(1, 512, 10, 10, 32, 3, 3, (1, 1), (1, 1, 1, 1))
-    layout, lanes = MACHINE.blocked_layout, MACHINE.vector_lanes
-    assert error_of(task, WinogradNCHWc(layout, layout, m, 5, 2, lanes, 25, 1)) <= bound
+    assert _error(task, Blocking(m, 5, 2, 16, 25, 1), MACHINE.blocked_layout) <= bound
+
+
+@pytest.mark.parametrize(
+    ("r", "s", "m", "bound"),
+    [(5, 5, 2, 2e-5), (5, 5, 3, 2e-5), (5, 5, 4, 4e-5), (1, 3, 6, 1e-5), (3, 1, 4, 1e-5), (1, 7, 3, 2e-5), (7, 1, 3, 2e-5),
+     (3, 5, 2, 2e-5), (7, 7, 2, 5e-5)],
+)  # fmt: skip
+def test_other_kernels(r: int, s: int, m: int, bound: float) -> None:
+    """Larger and one-dimensional kernels, with "same" padding and one column more."""
+    pad = (r // 2, s // 2, r // 2, s // 2 + 1)
+    task = ConvTask(1, 64, 11, 10, 32, r, s, (1, 1), pad, epilogue=RELU)
+    assert _error(task, Blocking(m, 4, 2, 16, 12, 1), MACHINE.blocked_layout) <= bound
+
+
+@pytest.mark.parametrize("layout", ["NHWC", MACHINE.blocked_layout])
+def test_groups(layout: str) -> None:
+    task = ConvTask(1, 64, 9, 9, 96, 5, 5, (1, 1), (2, 2, 2, 2), groups=2, epilogue=RELU)
+    assert _error(task, Blocking(3, 4, 2, 16, 9, 1), layout) <= 2e-5
 
 
 @pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
@@ -139,10 +164,11 @@ def test_candidates_are_few_and_parallel() -> None:
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (ConvTask(1, 32, 9, 9, 32, 5, 5), "5x5"),
+        (ConvTask(1, 32, 9, 9, 32, 4, 4), "4x4"),
+        (ConvTask(1, 32, 9, 9, 32, 1, 1), "1x1"),
         (ConvTask(1, 32, 9, 9, 32, 3, 3, (2, 2)), "stride"),
         (ConvTask(1, 32, 9, 9, 32, 3, 3, dilation=(2, 2)), "dilation"),
-        (ConvTask(1, 32, 9, 9, 32, 3, 3, groups=2), "groups is 2"),
+        (ConvTask(1, 32, 9, 9, 32, 3, 3, groups=4), "groups of 8 and 8 channels"),
         (ConvTask(1, 1, 9, 9, 32, 3, 3), "1 input channels"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
