@@ -41,13 +41,16 @@ def shuffle(vectors: list[Any], lanes: Sequence[int]) -> Any:
 
 
 def loop(extent: Any, body: Callable[[Any], Any], name: str, parallel: bool = False, start: Any = 0) -> Any:
-    """``for name in range(start, start + extent): body(name)``; no loop when the extent is 1."""
-    start = int32(start) if isinstance(start, int) else start
+    """``for name in range(extent): body(start + name)``; no loop when the extent is 1.
+
+    The loop itself starts at 0: TVM 0.27 simplifies bounds of inner loops wrongly under a loop that starts elsewhere.
+    """
     if isinstance(extent, int) and extent == 1:
-        return body(start)
+        return body(int32(start) if isinstance(start, int) else start)
     variable = tirx.Var(name, "int32")
     kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
-    return tirx.For(variable, start, int32(extent) if isinstance(extent, int) else extent, kind, body(variable))
+    moved = variable if isinstance(start, int) and start == 0 else variable + start
+    return tirx.For(variable, int32(0), int32(extent) if isinstance(extent, int) else extent, kind, body(moved))
 
 
 def vectorized(lanes: int, body: Callable[[Any], Any]) -> Any:
