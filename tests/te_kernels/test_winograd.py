@@ -68,17 +68,23 @@ def test_shared_sums() -> None:
 
 
 @pytest.mark.parametrize(
-    "task",
+    ("task", "names"),
     [
-        ConvTask(2, 24, 9, 13, 40, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=(Step("bias"), Step("add"), Step("relu"))),
-        ConvTask(1, 33, 7, 6, 17, 3, 3, (1, 1), (0, 2, 1, 0), epilogue=(Step("scale"), Step("bias"), Step("silu"))),
-        ConvTask(1, 64, 14, 14, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU),
-        ConvTask(1, 16, 3, 19, 16, 3, 3),
+        (
+            ConvTask(2, 24, 9, 13, 40, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=(Step("bias"), Step("add"), Step("relu"))),
+            WINOGRAD,
+        ),
+        (
+            ConvTask(1, 33, 7, 6, 17, 3, 3, (1, 1), (0, 2, 1, 0), epilogue=(Step("scale"), Step("bias"), Step("silu"))),
+            ["winograd_nhwc"],
+        ),
+        (ConvTask(1, 64, 14, 14, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU), ["winograd_nchwc"]),
+        (ConvTask(1, 16, 3, 19, 16, 3, 3), ["winograd_nchwc"]),
     ],
     ids=str,
 )
-def test_winograd_matches_oracle(task: ConvTask) -> None:
-    assert check_all(task, WINOGRAD)
+def test_winograd_matches_oracle(task: ConvTask, names: list[str]) -> None:
+    assert check_all(task, names)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +121,17 @@ def test_error_at_512_channels(m: int, bound: float) -> None:
 
 @pytest.mark.parametrize(
     ("r", "s", "m", "bound"),
-    [(5, 5, 2, 2e-5), (5, 5, 3, 2e-5), (5, 5, 4, 4e-5), (1, 3, 6, 1e-5), (3, 1, 4, 1e-5), (1, 7, 3, 2e-5), (7, 1, 3, 2e-5),
-     (3, 5, 2, 2e-5), (7, 7, 2, 5e-5)],
-)  # fmt: skip
+    [
+        (5, 5, 2, 2e-5),
+        (5, 5, 4, 4e-5),
+        (1, 3, 6, 1e-5),
+        (3, 1, 4, 1e-5),
+        (1, 7, 3, 2e-5),
+        (7, 1, 2, 2e-5),
+        (3, 5, 3, 2e-5),
+        (7, 7, 2, 5e-5),
+    ],
+)
 def test_other_kernels(r: int, s: int, m: int, bound: float) -> None:
     """Larger and one-dimensional kernels, with "same" padding and one column more."""
     pad = (r // 2, s // 2, r // 2, s // 2 + 1)
