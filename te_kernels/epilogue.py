@@ -7,7 +7,7 @@ another tensor of the output's shape (in the output's layout); the rest are scal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,8 @@ def tensor_count(steps: Epilogue) -> int:
 def apply(
     value: Any,
     steps: Epilogue,
-    channel_constants: Iterator[Callable[[Any], Any]] | list[Callable[[Any], Any]],
-    tensors: list[Callable[..., Any]],
+    channel_constants: Iterable[Callable[..., Any]],
+    tensors: Iterable[Callable[..., Any]],
     index: tuple[Any, ...],
 ) -> Any:
     """The epilogue as a TIR expression of ``value`` at the logical ``index`` (channel second); use it only once.

@@ -88,6 +88,11 @@ class Task:
         return self.key
 
 
+def _window_count(padded: int, window: int, stride: int, dilation: int) -> int:
+    """Positions of a (dilated) window along a padded axis."""
+    return (padded - dilation * (window - 1) - 1) // stride + 1
+
+
 def _with_epilogue_inputs(shapes: tuple[Shape, ...], steps: Epilogue, output: Shape) -> tuple[Shape, ...]:
     return shapes + (output,) * ep.tensor_count(steps)
 
@@ -126,12 +131,12 @@ class ConvTask(Task):
     @property
     def oh(self) -> int:
         """Output height."""
-        return (self.h + self.pad[0] + self.pad[2] - self.dilation[0] * (self.r - 1) - 1) // self.stride[0] + 1
+        return _window_count(self.h + self.pad[0] + self.pad[2], self.r, self.stride[0], self.dilation[0])
 
     @property
     def ow(self) -> int:
         """Output width."""
-        return (self.w + self.pad[1] + self.pad[3] - self.dilation[1] * (self.s - 1) - 1) // self.stride[1] + 1
+        return _window_count(self.w + self.pad[1] + self.pad[3], self.s, self.stride[1], self.dilation[1])
 
     @property
     def depthwise(self) -> bool:
@@ -242,8 +247,15 @@ class PoolTask(Task):
         if self.mode not in ("max", "avg") or self.divisor not in ("window", "valid"):
             raise ValueError(f"pool mode {self.mode!r} / divisor {self.divisor!r} unknown")
 
-    oh = ConvTask.oh
-    ow = ConvTask.ow
+    @property
+    def oh(self) -> int:
+        """Output height."""
+        return _window_count(self.h + self.pad[0] + self.pad[2], self.r, self.stride[0], self.dilation[0])
+
+    @property
+    def ow(self) -> int:
+        """Output width."""
+        return _window_count(self.w + self.pad[1] + self.pad[3], self.s, self.stride[1], self.dilation[1])
 
     @property
     def is_global(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def epilogue_placeholders(
     """
     layout = Layout(output_layout)
     channels = padded_channels or task.output_shape[1]
-    tensors, constants = [], []
+    tensors: list[te.Tensor] = []
+    constants: list[te.Tensor] = []
     for step in task.steps:
         if step.kind in te_kernels.epilogue.TENSOR:
             shape = layout.physical_shape(task.output_shape)
@@ -115,27 +117,34 @@ def pad_channels(constants: list[np.ndarray], padded_channels: int) -> list[np.n
     return [np.pad(np.asarray(c, np.float32), (0, padded_channels - len(c))) for c in constants]
 
 
+#: Environment variable with further modules of variants (comma-separated), for kernels that live out of this tree.
+EXTRA_MODULES = "GLOBALSEL_VARIANTS"
+
+
 @functools.cache
 def all_variants() -> dict[str, type[Variant]]:
     """Every variant class by name, found by importing the modules of the subpackages.
 
-    Modules and packages whose name starts with an underscore hold shared code and are skipped.
+    Modules and packages whose name starts with an underscore hold shared code and are skipped. Modules named in the
+    environment variable ``GLOBALSEL_VARIANTS`` are searched too.
     """
     found: dict[str, type[Variant]] = {}
+    names = [name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip()]
     for package in pkgutil.iter_modules(te_kernels.__path__, "te_kernels."):
-        if not package.ispkg:
+        if package.ispkg:
+            path = importlib.import_module(package.name).__path__
+            names += [m.name for m in pkgutil.iter_modules(path, package.name + ".")]
+    for name in names:
+        if name.rsplit(".", 1)[-1].startswith("_"):
             continue
-        for module_info in pkgutil.iter_modules(importlib.import_module(package.name).__path__, package.name + "."):
-            if module_info.name.rsplit(".", 1)[1].startswith("_"):
-                continue
-            module = importlib.import_module(module_info.name)
-            for value in vars(module).values():
-                if isinstance(value, type) and issubclass(value, Variant) and value.__module__ == module.__name__:
-                    if "name" not in vars(value):
-                        continue  # an abstract base
-                    if value.name in found:
-                        raise RuntimeError(f"two variants are called {value.name!r}: {module.__name__}")
-                    found[value.name] = value
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Variant) and value.__module__ == module.__name__:
+                if "name" not in vars(value):
+                    continue  # an abstract base
+                if value.name in found:
+                    raise RuntimeError(f"two variants are called {value.name!r}: {module.__name__}")
+                found[value.name] = value
     return dict(sorted(found.items()))
 
 

@@ -6,20 +6,43 @@ import shutil
 from pathlib import Path
 
 import tvm
+from tvm import relax
 
 from tvm_globalsel.errors import UserError
 
 LIBRARY = "model.so"
 
 
-def build(module: tvm.IRModule, target: tvm.target.Target) -> tvm.relax.VMExecutable:
-    """Relax executable; every operator is a scheduled kernel already, so TVM has nothing left to fuse."""
-    return tvm.compile(module, target=target)
+def vm_pipeline() -> tvm.transform.Pass:
+    """What lies between scheduled kernels and the VM: memory planning and calling convention.
+
+    TVM's default pipeline would also legalise and fuse, of which nothing is left to do, and its search for reshapes
+    among the kernels refuses kernels written in plain TIR.
+    """
+    return tvm.transform.Sequential(
+        [
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+            relax.transform.CallTIRRewrite(),
+            relax.transform.StaticPlanBlockMemory(),
+            relax.transform.LowerAllocTensor(),
+            relax.transform.KillAfterLastUse(),
+            relax.transform.LowerRuntimeBuiltin(),
+            relax.transform.ComputePrimValue(),
+            relax.transform.VMShapeLower(),
+            relax.transform.AttachGlobalSymbol(),
+        ]
+    )
 
 
-def export(executable: tvm.relax.VMExecutable, folder: Path) -> Path:
+def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
+    """Relax executable of a module whose operators are scheduled kernels and views only."""
+    return tvm.compile(module, target=target, relax_pipeline=vm_pipeline())
+
+
+def export(executable: relax.VMExecutable, folder: Path) -> Path:
     """Write ``model.so`` into an existing folder."""
-    if shutil.which("g++") is None and shutil.which("gcc") is None and shutil.which("cc") is None:
+    if not any(shutil.which(name) for name in ("g++", "gcc", "cc", "clang")):
         raise UserError("no C compiler was found, which TVM needs to link the exported library", "install gcc or clang")
     path = folder / LIBRARY
     executable.export_library(str(path))

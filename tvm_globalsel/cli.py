@@ -24,7 +24,7 @@ EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         code: int = args.function(args)
         return code
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     k.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error allowed (default 1e-4)")
     k.add_argument("--seed-weights", type=int, metavar="N", help="default: as it was compiled")
 
-    v = command("variants", _variants, "every variant with its layouts; with a shape, which apply and why others do not")
+    v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
     v.add_argument("--threads", type=_positive, default=1, metavar="N")
     return parser
@@ -158,7 +158,7 @@ def _run(args: argparse.Namespace) -> int:
         try:
             np.savez(args.output, **outputs)  # type: ignore[arg-type]
         except OSError as error:
-            raise UserError(f"{args.output}: cannot be written ({error.strerror})", "choose another --output") from error
+            raise UserError(f"{args.output}: cannot be written ({error.strerror})", "choose another file") from error
     result["outputs"] = {name: list(array.shape) for name, array in outputs.items()}
     if args.repeat:
         taken = deployed.latencies_s(arrays, args.repeat)
@@ -167,7 +167,8 @@ def _run(args: argparse.Namespace) -> int:
         print(json.dumps(result))
         return 0
     for name, array in outputs.items():
-        print(f"{name}: {array.dtype}{list(array.shape)}" + (f", largest at {int(array.argmax())}" if array.size else ""))
+        largest = f", largest at {int(array.argmax())}" if array.size else ""
+        print(f"{name}: {array.dtype}{list(array.shape)}{largest}")
     if args.repeat:
         print(f"latency: median {result['median_ms']:.3f} ms, min {result['min_ms']:.3f} ms over {args.repeat} runs, "
               f"{result['threads']} thread(s)")  # fmt: skip
@@ -179,8 +180,10 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise UserError(f"{path}: not a readable .npz file of arrays ({type(error).__name__})",
-                        "write it with numpy.savez(path, input_name=array)") from error
+        raise UserError(
+            f"{path}: not a readable .npz file of arrays ({type(error).__name__})",
+            "write it with numpy.savez(path, input_name=array)",
+        ) from error
 
 
 def _explain(args: argparse.Namespace) -> int:

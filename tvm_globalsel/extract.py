@@ -26,7 +26,8 @@ Constant = np.ndarray
 class Extraction:
     """State of one walk over a Relax function: what each variable holds, and the operators made so far."""
 
-    def __init__(self, names: dict[str, list[str]]) -> None:
+    def __init__(self, module: tvm.IRModule, names: dict[str, list[str]]) -> None:
+        self.module = module
         self.operators: list[Operator] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
@@ -78,7 +79,7 @@ def extract(module: tvm.IRModule, names: dict[str, list[str]] | None = None, fun
     Raises :class:`UserError` for dynamic shapes and for what no lowering exists.
     """
     func = module[function]
-    state = Extraction(names or {})
+    state = Extraction(module, names or {})
     inputs = []
     for param in func.params:
         shape = static_shape(param.ty, f"input {param.name}")
@@ -143,5 +144,5 @@ def _evaluate(call: Call) -> Any:
     func = task.lowered.with_attr("global_symbol", "main")
     lib = tvm.compile(tvm.IRModule({"main": func}), target="llvm")
     out = tvm.runtime.empty(task.out_shape, task.out_dtype)
-    lib["main"](*[tvm.runtime.tensor(np.ascontiguousarray(p)) for p in params], out)
+    lib["main"](*[tvm.runtime.tensor(np.array(p, order="C")) for p in params], out)
     return out.numpy()

@@ -17,7 +17,7 @@ _AFFINE = ("bias", "scale", "add_scalar", "mul_scalar")
 
 def simplify(network: Network) -> Network:
     """All simplifications, in the order in which they enable each other."""
-    for step in (drop_dead, flatten_into_dense, drop_dead, fuse_epilogues, fold_affine):
+    for step in (drop_dead, flatten_into_dense, drop_dead, fuse_epilogues, fold_affine, merge_clips):
         network = step(network)
     return network
 
@@ -135,3 +135,29 @@ def _fold_affine(op: Operator) -> Operator:
     epilogue: Epilogue = tuple(merged)
     task = dataclasses.replace(op.task, epilogue=epilogue)  # type: ignore[call-arg]
     return dataclasses.replace(op, task=task, params=params)
+
+
+def merge_clips(network: Network) -> Network:
+    """Neighbouring clamps (ReLU is one) become a single one: importers spell ReLU6 as a maximum and a minimum."""
+    return dataclasses.replace(network, operators=tuple(_merge_clips(op) for op in network.operators))
+
+
+def _merge_clips(op: Operator) -> Operator:
+    merged: list[Step] = []
+    for step in op.task.steps:
+        before, after = _bounds(merged[-1]) if merged else None, _bounds(step)
+        if before is None or after is None:
+            merged.append(step)
+            continue
+        low, high = (min(max(bound, after[0]), after[1]) for bound in before)
+        merged[-1] = Step("relu") if (low, high) == _bounds(Step("relu")) else Step("clip", (low, high))
+    if tuple(merged) == op.task.steps:
+        return op
+    return dataclasses.replace(op, task=dataclasses.replace(op.task, epilogue=tuple(merged)))  # type: ignore[call-arg]
+
+
+def _bounds(step: Step) -> tuple[float, float] | None:
+    """Interval of a clamp, None for any other step."""
+    if step.kind == "relu":
+        return 0.0, float(np.finfo(np.float32).max)
+    return (step.args[0], step.args[1]) if step.kind == "clip" else None

@@ -50,8 +50,9 @@ class Network:
             if missing:
                 raise ValueError(f"operator {op.name!r} reads {missing} before they are computed")
             if len(op.inputs) != len(op.task.input_shapes):
-                raise ValueError(f"operator {op.name!r} has {len(op.inputs)} inputs, its task wants "
-                                 f"{len(op.task.input_shapes)}")
+                raise ValueError(
+                    f"operator {op.name!r} has {len(op.inputs)} inputs, its task wants {len(op.task.input_shapes)}"
+                )
             defined.append(op.name)
         twice = [name for name, count in Counter(defined).items() if count > 1]
         if twice:

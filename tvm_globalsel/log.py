@@ -127,8 +127,10 @@ class TuningLog:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
             except OSError as error:
-                raise UserError(f"{path}: cannot create the tuning log ({error.strerror})",
-                                "choose a writable place with --tuning-log") from error
+                raise UserError(
+                    f"{path}: cannot create the tuning log ({error.strerror})",
+                    "choose a writable place with --tuning-log",
+                ) from error
 
     def get(self, key: str) -> Record | None:
         """The newest record with this key."""
@@ -156,8 +158,10 @@ class TuningLog:
                 file.write(text)
                 file.flush()
         except OSError as error:
-            raise UserError(f"{self.path}: cannot write the tuning log ({error.strerror})",
-                            "choose a writable place with --tuning-log") from error
+            raise UserError(
+                f"{self.path}: cannot write the tuning log ({error.strerror})",
+                "choose a writable place with --tuning-log",
+            ) from error
 
     def _load(self, path: Path) -> None:
         bad: list[int] = []
@@ -172,8 +176,9 @@ class TuningLog:
                     else:
                         self._records[record.key] = record
         except OSError as error:
-            raise UserError(f"{path}: cannot read the tuning log ({error.strerror})",
-                            "choose another file with --tuning-log") from error
+            raise UserError(
+                f"{path}: cannot read the tuning log ({error.strerror})", "choose another file with --tuning-log"
+            ) from error
         if bad:
             shown = ", ".join(str(n) for n in bad[:5]) + (", ..." if len(bad) > 5 else "")
             warnings.warn(

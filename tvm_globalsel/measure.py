@@ -76,10 +76,13 @@ class Measurer:
             for request, result in zip(batch, results, strict=True):
                 records.append(
                     make_record(
-                        self.context, request.task, request.variant,
+                        self.context,
+                        request.task,
+                        request.variant,
                         costs_s=tuple(result.get("costs_s", ())) if not result.get("error") else (),
-                        relative_error=result.get("relative_error"), error=result.get("error"),
-                    )  # fmt: skip
+                        relative_error=result.get("relative_error"),
+                        error=result.get("error"),
+                    )
                 )
         return records
 
@@ -89,9 +92,7 @@ class Measurer:
             return []
         self._start()
         texts = [self._text(batch) for batch in batches]
-        inputs = [
-            ms.builder.BuilderInput(self._module(b, t), self.target) for b, t in zip(batches, texts, strict=True)
-        ]
+        inputs = [ms.builder.BuilderInput(self._module(b, t), self.target) for b, t in zip(batches, texts, strict=True)]
         built = self._builder.build(inputs)
         outcomes: list[list[dict[str, Any]] | None] = []
         for text, result in zip(texts, built, strict=True):
@@ -111,9 +112,7 @@ class Measurer:
         return outcomes
 
     def _text(self, batch: list[Request]) -> str:
-        kernels = [
-            {"task": r.task.to_dict(), "variant": r.variant.name, "knobs": r.variant.knobs} for r in batch
-        ]
+        kernels = [{"task": r.task.to_dict(), "variant": r.variant.name, "knobs": r.variant.knobs} for r in batch]
         return json.dumps({"machine": asdict(self.machine), "kernels": kernels})
 
     @staticmethod

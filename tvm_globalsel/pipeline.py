@@ -144,9 +144,7 @@ def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:
     dump = dump or Dump(None)
     rewritten = rewrite(selected.network, selected.selection, selected.machine)
     dump.module("4-rewritten", rewritten)
-    lowered = lower_transforms(
-        rewritten, lambda task: selected.costs.transforms[task.key].variant, selected.machine
-    )
+    lowered = lower_transforms(rewritten, lambda task: selected.costs.transforms[task.key].variant, selected.machine)
     dump.module("5-lowered", lowered)
     return lowered
 
@@ -167,8 +165,9 @@ def writable_folder(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"{folder}: cannot write into the output folder ({error.strerror})",
-                        "choose another one with -o") from error
+        raise UserError(
+            f"{folder}: cannot write into the output folder ({error.strerror})", "choose another one with -o"
+        ) from error
     return folder.resolve()
 
 
@@ -179,8 +178,10 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
     try:
         target = tvm.target.Target(json.loads(text) if text.lstrip().startswith("{") else text)
     except Exception as error:  # TVM raises many types for a bad target
-        raise UserError(f"--target {text!r} is not a TVM target ({str(error).strip().splitlines()[-1][:120]})",
-                        "use 'host', a tag, or JSON such as '{\"kind\": \"llvm\", \"mcpu\": \"haswell\"}'") from error
+        raise UserError(
+            f"--target {text!r} is not a TVM target ({str(error).strip().splitlines()[-1][:120]})",
+            'use \'host\', a tag, or JSON such as \'{"kind": "llvm", "mcpu": "haswell"}\'',
+        ) from error
     if target.kind.name != "llvm":
         raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
     return target
@@ -219,5 +220,3 @@ class Dump:
         """A module as TVMScript, constants omitted."""
         if self._folder is not None:
             (self._folder / f"{name}.py").write_text(module.script(show_meta=False))
-
-

@@ -115,10 +115,14 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
         other = measured.variant.layouts(op.task)
         alternatives.append(
             {
-                "variant": measured.variant.name, "knobs": measured.variant.knobs, "in": list(other.inputs),
-                "out": other.output, "cost_s": _number(measured.cost_s), "regret_s": _number(float(regret)),
+                "variant": measured.variant.name,
+                "knobs": measured.variant.knobs,
+                "in": list(other.inputs),
+                "out": other.output,
+                "cost_s": _number(measured.cost_s),
+                "regret_s": _number(float(regret)),
                 "status": measured.status,
-            }  # fmt: skip
+            }
         )
     alternatives.sort(key=lambda a: (a["regret_s"] is None, a["regret_s"] or 0.0))
     record = chosen.record

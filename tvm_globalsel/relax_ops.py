@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax
+import tvm_ffi
+from tvm import relax, te, topi
 
 from te_kernels.epilogue import Step
 from te_kernels.task import (
@@ -46,13 +47,16 @@ class Call:
         try:
             return tuple(int(d) for d in self.expr.ty.shape)
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{self.op}: the shape of its result is not static ({self.expr.ty})",
-                            "fix the input shapes with --shape") from error
+            raise UserError(
+                f"{self.op}: the shape of its result is not static ({self.expr.ty})",
+                "fix the input shapes with --shape",
+            ) from error
 
     @property
     def is_float32(self) -> bool:
         """Whether result and all value arguments are float32: what our kernels compute in."""
-        dtypes = {self.state.dtypes[a] for a in self.args if isinstance(a, str)}
+        flat = [item for arg in self.args for item in (arg if isinstance(arg, tuple) else (arg,))]
+        dtypes = {self.state.dtypes[a] for a in flat if isinstance(a, str)}
         return dtypes <= {"float32"} and str(getattr(self.expr.ty, "dtype", "")) == "float32"
 
     def value(self, index: int = 0) -> str | None:
@@ -336,8 +340,61 @@ def _split(call: Call) -> Any:
     return tuple(outputs)
 
 
+@converts("relax.call_tir")
+def _call_tir(call: Call) -> Any:
+    """TVM's importer spells some operators (Clip's bounds) as TE; those are recognised by comparing the TIR itself."""
+    left, right = call.args[1] if len(call.args[1]) == 2 else (None, None)
+    if not isinstance(left, str) or not isinstance(right, np.ndarray):
+        return None
+    scalar = float(right.reshape(())) if right.size == 1 else None
+    shape = call.state.shapes[left]
+    for kind, compute in (("maximum", topi.maximum), ("minimum", topi.minimum)):
+        if scalar is None or np.isnan(scalar) or not call.is_float32:
+            continue
+        operands = [te.placeholder([tvm.tirx.IntImm("int64", d) for d in s], "float32") for s in (shape, right.shape)]
+        expected = te.create_prim_func([*operands, compute(*operands)])
+        given = call.state.module[call.args[0]]
+        if tvm_ffi.structural_equal(given.body, expected.body, map_free_vars=True):
+            if np.isinf(scalar):
+                return left
+            step = _scalar_step(kind, scalar)
+            return None if step is None else _eltwise_of(call, step, left)
+    return None
+
+
+def _eltwise_of(call: Call, step: Step, source: str) -> Any:
+    return call.emit(EltwiseTask(call.state.shapes[source], (step,)), [source])
+
+
+def _task_of_call_tir(call: Call) -> tuple[OpaqueTask, list[str], list[np.ndarray]]:
+    """A kernel that is TIR already."""
+    held = list(call.args[1])
+    if any(not isinstance(h, str | np.ndarray) for h in held) or len(call.args) > 2:
+        raise UserError(f"a call of {call.args[0]} with symbolic arguments is not supported", "fix its shapes")
+    values = [h for h in held if isinstance(h, str)]
+    constants = [h for h in held if isinstance(h, np.ndarray)]
+    func = call.state.module[call.args[0]].without_attr("global_symbol")
+    order = [i for i, h in enumerate(held) if isinstance(h, str)] + [
+        i for i, h in enumerate(held) if isinstance(h, np.ndarray)
+    ]
+    params = [func.params[i] for i in order] + list(func.params)[len(held) :]
+    lowered = tvm.tirx.PrimFunc(params, func.body, func.ret_type, func.attrs)
+    task = OpaqueTask(
+        text=f"call_tir {' '.join(lowered.script().split())}",
+        shapes=tuple(call.state.shapes[v] for v in values),
+        dtypes=tuple([call.state.dtypes[v] for v in values] + [str(c.dtype) for c in constants]),
+        out_shape=call.out_shape,
+        out_dtype=str(call.expr.ty.dtype),
+        constant_shapes=tuple(tuple(c.shape) for c in constants),
+        lowered=lowered,
+    )
+    return task, values, constants
+
+
 def opaque_task(call: Call) -> tuple[OpaqueTask, list[str], list[np.ndarray]]:
     """The task of a call that no converter knows, with its value inputs and constant parameters."""
+    if call.op == "relax.call_tir":
+        return _task_of_call_tir(call)
     held: list[Any] = []
     variables: list[Any] = []
 

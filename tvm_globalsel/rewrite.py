@@ -119,10 +119,13 @@ def index_map(source: Layout, destination: Layout) -> Callable[..., Any]:
 
 def count_transforms(module: tvm.IRModule) -> int:
     """``layout_transform`` operators in the main function."""
-    return sum(_is_op(b.value, "relax.layout_transform") for block in module["main"].body.blocks for b in block.bindings)
+    bindings = [binding for block in module["main"].body.blocks for binding in block.bindings]
+    return sum(_is_op(binding.value, "relax.layout_transform") for binding in bindings)
 
 
-def lower_transforms(module: tvm.IRModule, choose: Callable[[TransformTask], Variant], machine: Machine) -> tvm.IRModule:
+def lower_transforms(
+    module: tvm.IRModule, choose: Callable[[TransformTask], Variant], machine: Machine
+) -> tvm.IRModule:
     """Replace every ``layout_transform`` (and the crop behind it) by a transform kernel, or a view when it is free.
 
     ``choose`` gives the kernel for a transform. Raises ValueError for a transform between layouts we do not know.
@@ -135,7 +138,7 @@ def lower_transforms(module: tvm.IRModule, choose: Callable[[TransformTask], Var
                 crops[binding.value.args[0]] = binding.var
 
     @relax.expr_functor.mutator
-    class Lower(relax.PyExprMutator):  # type: ignore[misc]
+    class Lower(relax.PyExprMutator):
         def __init__(self, mod: tvm.IRModule) -> None:
             super().__init__(mod)
             self.kernels = Kernels(self.builder_, machine)

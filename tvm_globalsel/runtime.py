@@ -30,8 +30,9 @@ def read_plan(folder: str | Path) -> dict[str, Any]:
         if not isinstance(inputs, list) or plan.get("format") != 1:
             raise ValueError("it is not a plan of this version")
     except OSError as error:
-        raise UserError(f"{path}: cannot read the plan ({error.strerror})",
-                        "give the folder that 'globalsel compile -o' wrote") from error
+        raise UserError(
+            f"{path}: cannot read the plan ({error.strerror})", "give the folder that 'globalsel compile -o' wrote"
+        ) from error
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}: not a readable plan ({error})", "compile the model again") from error
     return plan
@@ -58,8 +59,9 @@ class Deployed:
             self._vm = VirtualMachine(module, tvm.cpu())
         except Exception as error:  # a damaged or foreign library fails in many ways
             message = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
-            raise UserError(f"{library}: cannot be loaded ({message})",
-                            "compile the model on this kind of machine") from error
+            raise UserError(
+                f"{library}: cannot be loaded ({message})", "compile the model on this kind of machine"
+            ) from error
         self._tensor = tvm.runtime.tensor
 
     def check_inputs(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -72,8 +74,10 @@ class Deployed:
         for name, spec in expected.items():
             array = np.asarray(arrays[name])
             if list(array.shape) != spec["shape"] or str(array.dtype) != spec["dtype"]:
-                raise UserError(f"input {name!r} is {array.dtype}{list(array.shape)}",
-                                f"the module was compiled for {spec['dtype']}{spec['shape']}")
+                raise UserError(
+                    f"input {name!r} is {array.dtype}{list(array.shape)}",
+                    f"the module was compiled for {spec['dtype']}{spec['shape']}",
+                )
             ordered.append(np.ascontiguousarray(array))
         return ordered
 

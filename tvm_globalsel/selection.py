@@ -30,7 +30,7 @@ class Measured:
 
     @property
     def status(self) -> str:
-        """"measured", "not measured", or the error."""
+        """ "measured", "not measured", or the error."""
         if self.record is None:
             return "measured" if self.cost_s == 0 else "not measured"
         return self.record.error or "measured"

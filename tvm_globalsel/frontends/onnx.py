@@ -50,11 +50,13 @@ def prepare(
     """A copy with static input shapes, two-input ``Sum`` as ``Add``, and, with ``seed``, seeded random weights."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    copy.ir_version = max(4, copy.ir_version)  # before 4, every constant had to be listed as an input
+    _constants_are_not_inputs(copy)
     _set_shapes(copy, shapes or {})
     if seed is not None:
         seed_weights(copy, seed)
     _sums_to_adds(copy.graph)
-    return copy
+    return onnx.shape_inference.infer_shapes(copy) if shapes else copy
 
 
 def import_onnx(model: onnx.ModelProto, label: str = "model") -> Imported:
@@ -70,8 +72,10 @@ def import_onnx(model: onnx.ModelProto, label: str = "model") -> Imported:
     try:
         module = importer.from_onnx(model)
     except Exception as error:  # the importer raises whatever it likes; the message is all there is
-        raise UserError(f"{label}: TVM's ONNX importer refuses the model ({_first_line(error)})",
-                        "simplify the model or export it with another opset") from error
+        raise UserError(
+            f"{label}: TVM's ONNX importer refuses the model ({_first_line(error)})",
+            "simplify the model or export it with another opset",
+        ) from error
     graph_inputs = [i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
     return Imported(module, _names(model), graph_inputs, [o.name for o in model.graph.output])
 
@@ -98,8 +102,9 @@ def _set_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> N
     inputs = [i for i in model.graph.input if i.name not in constants]
     unknown = set(shapes) - {i.name for i in inputs}
     if unknown:
-        raise UserError(f"--shape names {sorted(unknown)}, which are not inputs",
-                        f"the inputs are {[i.name for i in inputs]}")
+        raise UserError(
+            f"--shape names {sorted(unknown)}, which are not inputs", f"the inputs are {[i.name for i in inputs]}"
+        )
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
         wanted = shapes.get(value.name)
@@ -158,8 +163,8 @@ def random_inputs(model: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray
     return arrays
 
 
-def drop_unused_initializer_inputs(model: onnx.ModelProto) -> None:
-    """IR version 3 lists initializers among the inputs; ONNX Runtime warns about each."""
+def _constants_are_not_inputs(model: onnx.ModelProto) -> None:
+    """Remove initializers from the inputs, where IR version 3 lists them."""
     constants = {t.name for t in model.graph.initializer}
     kept = [i for i in model.graph.input if i.name not in constants]
     del model.graph.input[:]
@@ -170,5 +175,3 @@ def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else type(error).__name__
     return re.sub(r"\s+", " ", text)[:200]
-
-
