@@ -9,6 +9,7 @@ import numpy as np
 import tvm
 
 from te_kernels.conv2d import _width_vector as algorithm
+from te_kernels.conv2d._width_tiles import best
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Variant
@@ -32,7 +33,7 @@ class NCHWVariant(Variant):
     def _best(
         cls, task: ConvTask, machine: Machine, source: str, count: int = 2, kn2: bool = False
     ) -> Iterator[NCHWVariant]:
-        for g in algorithm.best(task, machine, source, count, kn2):
+        for g in best(task, machine, source, count, kn2):
             yield cls(g.source, g.rows, g.channels, g.vectors, g.lanes, g.kn2)
 
     def _geometry(self, task: ConvTask) -> algorithm.Geometry:

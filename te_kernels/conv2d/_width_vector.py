@@ -26,7 +26,6 @@ each added to ``total``, as in kn2row (Vasudevan, Anderson and Gregg, ASAP 2017)
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +37,6 @@ from te_kernels import epilogue as ep
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import epilogue_placeholders
-
-_FMAS_IN_FLIGHT = 8
 
 
 def cdiv(a: int, b: int) -> int:
@@ -220,15 +217,15 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
     total = sch.get_sblock("total") if geometry.kn2 else acc
     n, k, h, w = sch.get_loops(out)
     block, hi = sch.split(h, [None, geometry.rows])
-    g, k = sch.split(k, [t.groups, None])
+    g, gi, k = sch.split(k, [None, _groups_together(geometry, machine), t.k // t.groups])
     chunk = _chunk(geometry, machine)
     part, kb, ki = sch.split(k, [None, chunk, geometry.channels])
-    sch.reorder(n, block, g, part, kb, ki, hi, w)
+    sch.reorder(n, block, g, gi, part, kb, ki, hi, w)
     outer = [n, block]
     if t.groups > 1:
         outer.append(g)  # no two groups share input
     elif machine.threads > 1 and t.n * geometry.row_blocks < 4 * machine.threads:
-        outer += [g, part]
+        outer += [g, gi, part]
     par = sch.fuse(*outer)
     sch.parallel(par)
     if (
@@ -247,15 +244,11 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
         sch.vectorize(lane)
     else:
         _claim_whole_tiles(sch, out, geometry)
-        sch.compute_at(total, part if len(outer) < 4 else par, preserve_unit_loops=True)
-        line = w
+        whole = len(outer) > 2  # a part of k is all there is in one iteration
+        sch.compute_at(total, par if whole else part, preserve_unit_loops=True)
+        line, extent = w, t.ow
         if geometry.row == t.ow and t.oh % geometry.rows == 0:
-            line = sch.fuse(hi, w)
-        extent = t.ow if line is w else t.ow * geometry.rows
-        vector = next(size for size in (lanes, lanes // 2, lanes // 4, 1) if size <= 1 or extent % size == 0)
-        if vector > 1:
-            _, lane = sch.split(line, [None, vector])
-            sch.vectorize(lane)
+            line, extent = sch.fuse(hi, w), t.ow * geometry.rows
     if geometry.kn2:
         *_, kb_, ki_, q_, window_, s_ = sch.get_loops(total)
         tile_, v_, lane_ = sch.split(q_, [None, geometry.vectors, lanes])
@@ -276,10 +269,36 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
     sch.vectorize(lane_)
     sch.unroll(v_)
     sch.unroll(ki_)
+    if not geometry.storable:
+        _vectorize_line(sch, line, extent, lanes)
     sch.decompose_reduction(acc, c_)
     if geometry.kn2:
         sch.decompose_reduction(total, window_)
     return sch.mod["main"]
+
+
+def _groups_together(geometry: Geometry, machine: Machine) -> int:
+    """Groups in one iteration, as many as fit L1 together: an iteration allocates its buffers anew."""
+    t = geometry.task
+    results = 4 * geometry.channel_blocks * geometry.channels * geometry.tiles * geometry.tile
+    limit = min(t.groups // machine.threads, machine.l1_bytes // 2 // (geometry.source_bytes + results))
+    return max((d for d in range(2, limit + 1) if t.groups % d == 0), default=1)
+
+
+def _vectorize_line(sch: tvm.s_tir.Schedule, line: Any, extent: int, lanes: int) -> None:
+    """Whole vectors, then ever shorter ones: left alone, LLVM vectorises across rows with gathers and scatters."""
+    sizes, parts, rest = [], [], extent
+    while lanes and rest:
+        if rest >= lanes:
+            sizes.append(lanes)
+            parts.append(rest // lanes * lanes)
+            rest %= lanes
+        lanes //= 2
+    loops = sch.loop_partition(line, parts[:-1]) if len(parts) > 1 else [line]
+    for loop, size in zip(loops, sizes, strict=True):
+        if size == sizes[0]:
+            _, loop = sch.split(loop, [None, size])
+        sch.vectorize(loop)
 
 
 def _claim_whole_tiles(sch: tvm.s_tir.Schedule, out: Any, geometry: Geometry) -> None:
@@ -304,48 +323,6 @@ def _chunk(geometry: Geometry, machine: Machine) -> int:
         limit = min(limit, max(1, geometry.channel_blocks // machine.threads))
     parts = cdiv(geometry.channel_blocks, limit)
     return cdiv(geometry.channel_blocks, parts)
-
-
-def best(task: ConvTask, machine: Machine, source: str, count: int, kn2: bool = False) -> list[Geometry]:
-    """The ``count`` geometries with the highest modelled throughput, no two with the same number of vectors."""
-    scored: list[tuple[float, Geometry]] = []
-    per_group = task.k // task.groups
-    for channels, vectors in itertools.product(range(1, min(per_group, 14) + 1), (1, 2, 3, 4, 5, 6, 8, 9, 12)):
-        if channels * vectors + min(channels, vectors) + 1 > machine.vector_registers:
-            continue
-        if task.groups > 1 and per_group % channels:
-            continue  # the loops over k split into groups and tiles only where the tiles divide
-        for rows in sorted({*range(1, min(task.oh, 16) + 1), *(cdiv(task.oh, i) for i in (1, 2, 3, 4, 6))}):
-            geometry = Geometry(task, source, rows, channels, vectors, machine.vector_lanes, kn2)
-            if source == "none" and not geometry.in_place:
-                continue
-            scored.append((_efficiency(geometry, machine), geometry))
-    scored.sort(key=lambda item: -item[0])
-    chosen: dict[int, Geometry] = {}
-    for _, geometry in scored:
-        chosen.setdefault(geometry.vectors, geometry)
-    return list(chosen.values())[:count]
-
-
-def _efficiency(geometry: Geometry, machine: Machine) -> float:
-    """Modelled fraction of the FMA peak."""
-    t = geometry.task
-    accumulators = geometry.channels * geometry.vectors
-    positions = geometry.row_blocks * geometry.tiles * geometry.tile
-    useful = t.oh * t.ow / positions * t.k / (geometry.channel_blocks * geometry.channels * t.groups)
-    latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
-    # two loads a cycle beside two multiply-adds; a shifted vector touches two cache lines
-    unaligned = 1.7 if geometry.source == "shifted" and t.s > 1 else 1.0
-    ports = min(1.0, accumulators / (unaligned * geometry.vectors + geometry.channels))
-    per_block = t.k // t.groups * t.r * t.s * t.c  # multiply-adds for each position
-    copied = geometry.source_bytes / 4 / (geometry.tiles * geometry.tile)
-    copying = per_block / (per_block + 12.0 * copied + 24.0 * t.k * (not geometry.exact))
-    cache = 1.0
-    if geometry.source_bytes > machine.l2_bytes // 2:
-        cache = 0.8
-    # the weights pass once for each block of rows: enough positions must share them
-    weights = geometry.tiles * geometry.tile / (geometry.tiles * geometry.tile + 12.0)
-    return useful * latency * ports * copying * cache * weights * accumulators / (accumulators + 1.0)
 
 
 def workspace_bytes(geometry: Geometry) -> int:
