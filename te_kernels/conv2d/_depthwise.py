@@ -138,18 +138,15 @@ class DepthwiseVariant(Variant):
 
 
 def _tiles(task: ConvTask, machine: Machine) -> list[tuple[int, int]]:
-    """Two register tiles: one row, and as many pixels as the registers hold beside the weights, evenly split.
+    """Two register tiles of one row each, evenly split, from a third of the registers beside the weights.
 
-    A tile of two rows reads each input row for both, but its branches on the padding double; it is worth a
-    measurement only on small maps, where one row has few pixels.
+    Every branch on the padding is paid once for each row of a tile, and tiles of several rows were never faster.
+    A window whose weights do not stay in registers anyway gains from longer tiles, a small one from shorter.
     """
-    budget = max(4, (machine.vector_registers - min(task.r * task.s, 9)) * 2 // 3)
-    wide = _even(task.ow, budget)
-    narrow = _even(task.ow, max(1, budget // 2))
-    tiles = [(1, narrow), (1, wide)]
-    if wide < 8 and task.oh > 1:
-        tiles[1] = (2, narrow)
-    return list(dict.fromkeys(tiles))
+    window = task.r * task.s
+    narrow = _even(task.ow, max(2, (machine.vector_registers - min(window, 9)) // 3))
+    other = _even(task.ow, 2 * narrow if window > 9 else max(1, narrow // 2 + 1))
+    return list(dict.fromkeys([(1, narrow), (1, other)]))
 
 
 def _even(total: int, limit: int) -> int:
