@@ -40,7 +40,7 @@ class WinogradVariant(Variant):
 
     @classmethod
     def _blocked(
-        cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 2
+        cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 3
     ) -> Iterator[WinogradVariant]:
         if task.r not in _OUTPUTS or task.s not in _OUTPUTS or task.r * task.s == 1:
             raise Reject(f"the kernel is {task.r}x{task.s}; minimal filtering pays for sides of 1, 3, 5 and 7")

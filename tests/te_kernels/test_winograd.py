@@ -169,9 +169,10 @@ def test_candidates_are_few_and_parallel() -> None:
         task = ConvTask(1, c, size, size, c, 3, 3, (1, 1), (1, 1, 1, 1))
         candidates = list(WinogradNCHWc.candidates(task, machine))
         assert 1 <= len(candidates) <= 3
+        assert len({v.m for v in candidates}) == len(candidates)
         for v in candidates:
             geometry = v._geometry(task)
-            assert max(geometry.blocks, geometry.chunks) >= 2
+            assert (geometry.blocks if geometry.blocks > 1 else geometry.chunks) >= 2
             assert v.tile * v.vectors + v.vectors + 1 <= machine.vector_registers
 
 
