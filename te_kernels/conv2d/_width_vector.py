@@ -257,7 +257,6 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
         sch.unroll(v_)
         sch.compute_at(acc, kb_, preserve_unit_loops=True)
     if geometry.source != "none":
-        # LLVM vectorises its rows, with masked loads at the edges
         sch.compute_at(sch.get_sblock("source"), par, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
     *_, kb_, ki_, q_, c_ = sch.get_loops(acc)[: None if geometry.kn2 else -2]
@@ -271,6 +270,8 @@ def prim_func(geometry: Geometry, machine: Machine) -> tvm.tirx.PrimFunc:
     sch.unroll(ki_)
     if not geometry.storable:
         _vectorize_line(sch, line, extent, lanes)
+    if geometry.source != "none":
+        _part_padding(sch, geometry)
     sch.decompose_reduction(acc, c_)
     if geometry.kn2:
         sch.decompose_reduction(total, window_)
@@ -283,6 +284,18 @@ def _groups_together(geometry: Geometry, machine: Machine) -> int:
     results = 4 * geometry.channel_blocks * geometry.channels * geometry.tiles * geometry.tile
     limit = min(t.groups // machine.threads, machine.l1_bytes // 2 // (geometry.source_bytes + results))
     return max((d for d in range(2, limit + 1) if t.groups % d == 0), default=1)
+
+
+def _part_padding(sch: tvm.s_tir.Schedule, geometry: Geometry) -> None:
+    """Copy the columns that lie inside the input for every line without a condition, so that LLVM vectorises them."""
+    t = geometry.task
+    last_line = (t.s - 1) * t.dilation[1] if geometry.source == "columns" else geometry.planes[1] - 1
+    first = cdiv(t.pad[1], t.stride[1])
+    end = min((t.w - 1 + t.pad[1] - last_line) // t.stride[1] + 1, geometry.row)
+    if end - first >= geometry.lanes // 2 and (first > 0 or end < geometry.row):
+        column = sch.get_loops(sch.get_sblock("source"))[-1]
+        parts = [first] * (first > 0) + [end - first] * (end < geometry.row)
+        sch.loop_partition(column, parts)
 
 
 def _vectorize_line(sch: tvm.s_tir.Schedule, line: Any, extent: int, lanes: int) -> None:
