@@ -30,7 +30,7 @@ from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
 from te_kernels.conv2d._winograd_geometry import Geometry
-from te_kernels.conv2d._winograd_transforms import InputTransform, OutputTransform, guarded, vector_registers
+from te_kernels.conv2d._winograd_transforms import InputTransform, OutputTransform, guarded, vector_registers, workspace
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.variant import Layouts
@@ -64,14 +64,14 @@ class _Emitter:
         if self.in_layout.block:
             outer, inner = inner, outer
         if g.blocks == 1:
-            transformed = T.alloc_buffer((g.positions, g.input_panel), "float32")
+            transformed = workspace(g.positions * g.input_panel)
             with T.parallel(0, outer * inner) as index:
                 self._input_tiles(transformed, 0, index // inner, index % inner)
             with T.parallel(0, g.chunks) as chunk:
                 self._chunk(transformed, 0, chunk)
             return
         with T.parallel(0, g.blocks) as block:
-            transformed = T.alloc_buffer((g.positions, g.input_panel), "float32")
+            transformed = workspace(g.positions * g.input_panel)
             with T.serial(0, outer) as o, T.serial(0, inner) as i:
                 self._input_tiles(transformed, block, o, i)
             with T.serial(0, g.chunks) as chunk:
@@ -94,7 +94,7 @@ class _Emitter:
     def _chunk(self, transformed: Any, block: Any, chunk: Any) -> None:
         """Products and outputs of one chunk of output channels."""
         g, b = self.g, self.b
-        products = T.alloc_buffer((b.chunk, g.positions, g.product_panel), "float32")
+        products = workspace(b.chunk * g.positions * g.product_panel)
         group, local_chunk = (chunk // g.group_chunks, chunk % g.group_chunks) if self.t.groups > 1 else (0, chunk)
         extent = b.chunk
         if g.channel_blocks % b.chunk:
@@ -105,7 +105,7 @@ class _Emitter:
         tiles = g.register_tiles * b.tile
         with T.serial(0, extent) as kb, T.serial(0, b.vectors) as v, T.serial(0, tiles) as slot:
             vector = T.Bind((local_chunk * b.chunk + kb) * b.vectors + v)
-            source = T.Bind((slot * b.vectors + v) * b.lanes)
+            first = T.Bind(kb * (g.positions * g.product_panel) + (slot * b.vectors + v) * b.lanes)
             conditions = []
             if tiles > b.block:
                 conditions.append(slot < b.block)
@@ -114,7 +114,7 @@ class _Emitter:
             if g.channel_blocks * b.vectors > g.output_vectors:
                 conditions.append(vector < g.output_vectors)
             channel = group * g.output_vectors + vector
-            read = lambda a, lane: products[kb, a, source + lane]  # noqa: E731
+            read = lambda a, lane: products[first + a * g.product_panel + lane]  # noqa: E731
             guarded(conditions, lambda: self.output.emit(block * b.block + slot, channel, read))
 
     def _register_tile(
@@ -126,22 +126,26 @@ class _Emitter:
         """
         g, b = self.g, self.b
         slots = [(i, v) for i in range(b.tile) for v in range(b.vectors)]
+        source = T.Bind(a * g.input_panel + (tb * g.input_vectors + first) * (b.tile * b.lanes))
+        target = T.Bind((kb * g.positions + a) * g.product_panel + tb * (b.tile * b.vectors * b.lanes))
         acc = vector_registers(len(slots), b.lanes)
         for slot in range(len(slots)):
             with T.vectorized(0, b.lanes) as lane:
-                T.buffer_store(acc, tirx.const(0.0, "float32"), [slot, lane])
+                T.buffer_store(acc, tirx.const(0.0, "float32"), [slot * b.lanes + lane])
         with T.serial(0, g.reduced_vectors) as co, T.serial(0, b.lanes) as ci:
             c = co * b.lanes + ci
             if self.prefetch:
                 self._prefetch(weight_slice + 1, tb * (g.reduced_vectors * b.lanes) + c)
             for slot, (i, v) in enumerate(slots):
                 with T.vectorized(0, b.lanes) as lane:
-                    x = transformed[a, ((tb * g.input_vectors + first + co) * b.tile + i) * b.lanes + ci]
-                    T.buffer_store(acc, acc[slot, lane] + x * self.weight[weight_slice, c, v, lane], [slot, lane])
-        for slot, (i, v) in enumerate(slots):
+                    register = slot * b.lanes + lane
+                    x = transformed[source + (co * b.tile + i) * b.lanes + ci]
+                    w = self.weight[weight_slice, c, v, lane]
+                    T.buffer_store(acc, acc[register] + x * w, [register])
+        for slot in range(len(slots)):
             with T.vectorized(0, b.lanes) as lane:
-                target = ((tb * b.tile + i) * b.vectors + v) * b.lanes + lane
-                T.buffer_store(products, acc[slot, lane], [kb, a, target])
+                register = slot * b.lanes + lane
+                T.buffer_store(products, acc[register], [target + register])
 
     def _prefetch(self, weight_slice: Any, step: Any) -> None:
         """Step ``step`` of as many as there are channels times register tiles fetches its share of a weight slice."""

@@ -6,7 +6,9 @@ directly; one at its edge goes through a patch on the stack, of which only the e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -39,12 +41,65 @@ def tile_position(geometry: Geometry, tile: Any) -> tuple[Any, Any, Any]:
     return image, T.Bind(tile % per_image // geometry.tile_columns), T.Bind(tile % geometry.tile_columns)
 
 
-def _address(layout: Layout, lanes: int, n: Any, vector: Any, y: Any, x: Any, lane: Any) -> list[Any]:
-    return [n, vector, y, x, lane] if layout.block else [n, y, x, vector * lanes + lane]
+@dataclass(frozen=True)
+class _Map:
+    """Where the pixels of a feature map lie in memory, in floats."""
+
+    layout: Layout
+    channels: int
+    height: int
+    width: int
+    lanes: int
+
+    def first(self, image: Any, vector: Any, y: Any, x: Any) -> Any:
+        """Position of the first lane of a vector of channels; ``y`` and ``x`` may lie outside the map."""
+        if self.layout.block:
+            vectors = -(-self.channels // self.lanes)
+            return (((image * vectors + vector) * self.height + y) * self.width + x) * self.lanes
+        return ((image * self.height + y) * self.width + x) * self.channels + vector * self.lanes
+
+    def offset(self, y: Any, x: Any) -> Any:
+        """Distance of the pixel ``y`` rows and ``x`` columns further."""
+        return (y * self.width + x) * (self.lanes if self.layout.block else self.channels)
+
+    @property
+    def partial(self) -> bool:
+        """Whether the last vector of channels is cut off."""
+        return not self.layout.block and self.channels % self.lanes != 0
+
+    def is_whole(self, vector: Any) -> list[Any]:
+        """Conditions under which all lanes of a vector exist."""
+        return [vector < self.channels // self.lanes] if self.partial else []
+
+    def existing_lanes(self, vector: Any, body: Callable[[Any], None]) -> None:
+        """``body`` for every lane of a vector that exists."""
+
+        def whole() -> None:
+            with T.vectorized(0, self.lanes) as lane:
+                body(lane)
+
+        def part() -> None:
+            with T.serial(0, self.channels % self.lanes) as lane:
+                body(lane)
+
+        guarded(self.is_whole(vector), whole, part)
+
+
+def flat(buffer: Any) -> Any:
+    """One-dimensional view of a buffer.
+
+    Passes that flatten indices or study every access to an allocation take most of the build time otherwise.
+    """
+    return T.decl_buffer((math.prod(int(extent) for extent in buffer.shape),), "float32", data=buffer.data)
+
+
+def workspace(size: int) -> Any:
+    """``size`` floats of memory."""
+    return flat(T.alloc_buffer((size,), "float32"))
 
 
 def vector_registers(count: int, lanes: int) -> Any:
-    """A ``[count, lanes]`` buffer that LLVM keeps in registers, if every index into it is constant.
+    """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
 
     It takes a stack slot by the one intrinsic that gives it: buffers of any scope end up on the heap, and from there
     values return to registers only in loops without calls, prefetches included.
@@ -52,7 +107,7 @@ def vector_registers(count: int, lanes: int) -> Any:
     pointer = T.ptr("float32", "local")
     words = -(-count * lanes * 4 // 8)
     stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
-    return T.decl_buffer((count, lanes), "float32", data=stack, scope="local")
+    return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")
 
 
 def _transform(
@@ -67,8 +122,8 @@ def _transform(
         def keep(value: Any) -> Any:
             nonlocal used
             slot, used = used, used + 1
-            T.buffer_store(registers, value, [slot, lane])
-            return registers[slot, lane]
+            T.buffer_store(registers, value, [slot * lanes + lane])
+            return registers[slot * lanes + lane]
 
         def combine(terms: list[tuple[Any, Any]]) -> Any:
             return keep(weighted_sum(terms, lambda c: tirx.const(c, "float32")))
@@ -83,48 +138,41 @@ class InputTransform:
     """Emits ``B^T d B`` of one tile and one vector of input channels of ``data``."""
 
     def __init__(self, geometry: Geometry, layout: Layout, data: Any) -> None:
-        self.geometry, self.layout, self.data = geometry, layout, data
+        t = geometry.task
+        self.geometry, self.data = geometry, flat(data)
+        self.map = _Map(layout, t.c, t.h, t.w, geometry.blocking.lanes)
         self.programs = straight_line(geometry.rows.bt), straight_line(geometry.columns.bt)
 
     def emit(self, tile: Any, vector: Any, transformed: Any, target: Any) -> None:
-        """Position ``a`` of the result goes to ``transformed[a, target + lane]``."""
-        g, t, lanes = self.geometry, self.geometry.task, self.geometry.blocking.lanes
+        """Position ``a`` of the result goes to ``transformed[a * input_panel + target + lane]``."""
+        g, t, lanes, source = self.geometry, self.geometry.task, self.map.lanes, self.map
         height, width = g.rows.size, g.columns.size
         n, row, column = tile_position(g, tile)
         top, left = T.Bind(row * g.rows.m - t.pad[0]), T.Bind(column * g.columns.m - t.pad[1])
-        partial = not self.layout.block and t.c % lanes != 0
+        first = T.Bind(source.first(n, vector, top, left))
 
         def element(y: Any, x: Any, lane: Any) -> Any:
-            return self.data[tuple(_address(self.layout, lanes, n, vector, top + y, left + x, lane))]
+            return self.data[first + source.offset(y, x) + lane]
 
         def write(y: int, x: int, lane: Any, value: Any) -> None:
-            T.buffer_store(transformed, value, [y * width + x, target + lane])
+            T.buffer_store(transformed, value, [(y * width + x) * g.input_panel + target + lane])
 
         def at_edge() -> None:
-            patch = T.alloc_buffer(
-                (height * width, lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
-            )
+            patch = workspace(height * width * lanes)
             with T.serial(0, height * width) as i, T.vectorized(0, lanes) as lane:
-                T.buffer_store(patch, tirx.const(0.0, "float32"), [i, lane])
+                T.buffer_store(patch, tirx.const(0.0, "float32"), [i * lanes + lane])
             first_y, first_x = T.Bind(tirx.max(0 - top, 0)), T.Bind(tirx.max(0 - left, 0))
             last_y, last_x = T.Bind(tirx.min(t.h - top, height)), T.Bind(tirx.min(t.w - left, width))
             with T.serial(0, last_y - first_y) as dy, T.serial(0, last_x - first_x) as dx:
                 y, x = first_y + dy, first_x + dx
 
-                def whole() -> None:
-                    with T.vectorized(0, lanes) as lane:
-                        T.buffer_store(patch, element(y, x, lane), [y * width + x, lane])
+                def copy(lane: Any) -> None:
+                    T.buffer_store(patch, element(y, x, lane), [(y * width + x) * lanes + lane])
 
-                def part() -> None:
-                    with T.serial(0, t.c % lanes) as lane:
-                        T.buffer_store(patch, element(y, x, lane), [y * width + x, lane])
+                source.existing_lanes(vector, copy)
+            _transform(*self.programs, lanes, lambda y, x, lane: patch[(y * width + x) * lanes + lane], write)
 
-                guarded([vector < t.c // lanes] if partial else [], whole, part)
-            _transform(*self.programs, lanes, lambda y, x, lane: patch[y * width + x, lane], write)
-
-        inside = [top >= 0, top + height <= t.h, left >= 0, left + width <= t.w]
-        if partial:
-            inside.append(vector < t.c // lanes)
+        inside = [top >= 0, top + height <= t.h, left >= 0, left + width <= t.w, *source.is_whole(vector)]
         guarded(inside, lambda: _transform(*self.programs, lanes, element, write), at_edge)
 
 
@@ -132,58 +180,44 @@ class OutputTransform:
     """Emits ``A^T M A``, the epilogue and the store of one tile and one vector of output channels."""
 
     def __init__(self, geometry: Geometry, layout: Layout, out: Any, tensors: list[Any], constants: list[Any]) -> None:
-        self.geometry, self.layout, self.out = geometry, layout, out
-        self.tensors, self.constants = tensors, constants
+        t = geometry.task
+        self.geometry, self.out = geometry, flat(out)
+        self.tensors, self.constants = [flat(tensor) for tensor in tensors], constants
+        self.map = _Map(layout, t.k, t.oh, t.ow, geometry.blocking.lanes)
         self.programs = straight_line(geometry.rows.at), straight_line(geometry.columns.at)
 
     def emit(self, tile: Any, vector: Any, read: Callable[[int, Any], Any]) -> None:
         """``read(a, lane)`` is the product at position ``a``."""
-        g, t, b = self.geometry, self.geometry.task, self.geometry.blocking
+        g, t, lanes = self.geometry, self.geometry.task, self.map.lanes
         height, width = g.rows.m, g.columns.m
         n, row, column = tile_position(g, tile)
         top, left = T.Bind(row * height), T.Bind(column * width)
-        partial = not self.layout.block and t.k % b.lanes != 0
+        first = T.Bind(self.map.first(n, vector, top, left))
 
         def read_position(y: int, x: int, lane: Any) -> Any:
             return read(y * g.columns.size + x, lane)
 
         def store(y: Any, x: Any, lane: Any, value: Any) -> None:
-            self._store(n, vector, top + y, left + x, lane, value)
+            position = first + self.map.offset(y, x) + lane
+            readers: list[Any] = [lambda *_, tensor=tensor: tensor[position] for tensor in self.tensors]
+            constants: list[Any] = [lambda k, constant=constant: constant[k] for constant in self.constants]
+            index = (n, vector * lanes + lane, top + y, left + x)
+            T.buffer_store(self.out, ep.apply(value, t.steps, constants, readers, index), [position])
 
         def at_edge() -> None:
-            patch = T.alloc_buffer(
-                (height * width, b.lanes), "float32", scope="local", annotations={"disable_lower_builtin": True}
-            )
-            _transform(
-                *self.programs, b.lanes, read_position,
-                lambda y, x, lane, value: T.buffer_store(patch, value, [y * width + x, lane]),
-            )  # fmt: skip
+            patch = workspace(height * width * lanes)
+
+            def keep(y: int, x: int, lane: Any, value: Any) -> None:
+                T.buffer_store(patch, value, [(y * width + x) * lanes + lane])
+
+            _transform(*self.programs, lanes, read_position, keep)
             rows, columns = T.Bind(tirx.min(t.oh - top, height)), T.Bind(tirx.min(t.ow - left, width))
             with T.serial(0, rows) as y, T.serial(0, columns) as x:
+                self.map.existing_lanes(vector, lambda lane: store(y, x, lane, patch[(y * width + x) * lanes + lane]))
 
-                def whole() -> None:
-                    with T.vectorized(0, b.lanes) as lane:
-                        store(y, x, lane, patch[y * width + x, lane])
-
-                def part() -> None:
-                    with T.serial(0, t.k % b.lanes) as lane:
-                        store(y, x, lane, patch[y * width + x, lane])
-
-                guarded([vector < t.k // b.lanes] if partial else [], whole, part)
-
-        inside = []
+        inside = self.map.is_whole(vector)
         if t.oh % height:
             inside.append(top + height <= t.oh)
         if t.ow % width:
             inside.append(left + width <= t.ow)
-        if partial:
-            inside.append(vector < t.k // b.lanes)
-        guarded(inside, lambda: _transform(*self.programs, b.lanes, read_position, store), at_edge)
-
-    def _store(self, n: Any, vector: Any, y: Any, x: Any, lane: Any, value: Any) -> None:
-        lanes = self.geometry.blocking.lanes
-        address = _address(self.layout, lanes, n, vector, y, x, lane)
-        readers: list[Any] = [lambda *_, tensor=tensor: tensor[tuple(address)] for tensor in self.tensors]
-        constants: list[Any] = [lambda k, constant=constant: constant[k] for constant in self.constants]
-        index = (n, vector * lanes + lane, y, x)
-        T.buffer_store(self.out, ep.apply(value, self.geometry.task.steps, constants, readers, index), address)
+        guarded(inside, lambda: _transform(*self.programs, lanes, read_position, store), at_edge)
