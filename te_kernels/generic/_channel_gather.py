@@ -34,7 +34,7 @@ class _Block:
 
 def _block(q: int, block: int, channels: int, source: Callable[[int], tuple[int, int]]) -> _Block:
     vectors: dict[tuple[int, int], int] = {}
-    lanes = []
+    lanes: list[int] = []
     for c in range(q * block, (q + 1) * block):
         if c >= channels:
             lanes.append(lanes[0])  # padding: any finite number will do

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tvm
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te
 
@@ -85,6 +85,7 @@ def test_erf_and_saturation() -> None:
     st.text(max_size=8) | st.sampled_from(sorted(KINDS)),
     st.lists(st.floats(), max_size=3).map(tuple),
 )
+@settings(deadline=None)
 def test_steps_are_validated(kind: str, args: tuple[float, ...]) -> None:
     valid = kind in KINDS and len(args) == KINDS[kind] and bool(np.isfinite(args).all())
     if valid:
