@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from te_kernels.layout import Layout, same_bytes
@@ -13,6 +15,7 @@ from tvm_globalsel.graph import Network
 #: The order in which families are measured when the time is limited: what usually wins first.
 _FAMILY_ORDER = ("direct", "winograd", "depthwise", "pool", "dense", "generic", "transform", "gemm", "im2", "kn2",
                  "fft", "sum2d")  # fmt: skip
+_WORTH_REFINING = 1.3
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,38 @@ def plain_layout(shape: tuple[int, ...]) -> str:
 
 
 def measuring_order(found: list[Candidates]) -> list[tuple[Task, Variant]]:
-    """All candidates, the first instance of every variant before second ones, usual winners before the rest.
-
-    Whatever the time allows, every task then has something measured.
-    """
-    ranked: list[tuple[tuple[int, int, int], Task, Variant]] = []
+    """The first instance of every variant, usual winners first, so that any time limit leaves every task measured."""
+    ranked: list[tuple[tuple[int, int], Task, Variant]] = []
     for number, candidates in enumerate(found):
-        seen: dict[str, int] = {}
-        for variant in candidates.variants:
-            instance = seen.get(variant.name, 0)
-            seen[variant.name] = instance + 1
+        for variant in _instances(candidates, first=True):
             family = _FAMILY_ORDER.index(variant.family) if variant.family in _FAMILY_ORDER else len(_FAMILY_ORDER)
-            ranked.append(((instance, family, number), candidates.task, variant))
+            ranked.append(((family, number), candidates.task, variant))
     ranked.sort(key=lambda item: item[0])
     return [(task, variant) for _, task, variant in ranked]
+
+
+def refinements(found: list[Candidates], cost_s: Callable[[Task, Variant], float]) -> list[tuple[Task, Variant]]:
+    """Further instances (other knobs) of those variants whose first instance came near the best of its task.
+
+    The first instance is what the variant's own model likes best; other knobs move a variant by tens of per cent, not
+    by factors, so a variant far behind is not worth a second measurement.
+    """
+    chosen: list[tuple[Task, Variant]] = []
+    for candidates in found:
+        costs = {v.name: cost_s(candidates.task, v) for v in _instances(candidates, first=True)}
+        limit = _WORTH_REFINING * min(costs.values(), default=math.inf)
+        for variant in _instances(candidates, first=False):
+            cost = costs[variant.name]
+            if cost <= limit or math.isinf(cost):  # a first instance that failed says nothing about the second
+                chosen.append((candidates.task, variant))
+    return chosen
+
+
+def _instances(candidates: Candidates, first: bool) -> list[Variant]:
+    seen: set[str] = set()
+    result: list[Variant] = []
+    for variant in candidates.variants:
+        if (variant.name not in seen) == first:
+            result.append(variant)
+        seen.add(variant.name)
+    return result

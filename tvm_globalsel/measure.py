@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class Tuning:
     failed: int
     skipped: int
     seconds: float
+
+    def __add__(self, other: Tuning) -> Tuning:
+        """Two rounds as one."""
+        return Tuning(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Measurer:
@@ -154,7 +158,8 @@ def tune(
     unknown = [r for r in requests if log.get(keys[id(r)]) is None]
     done = failed = 0
     report = progress or (lambda done, total, what: None)
-    report(0, len(unknown), "starting TVM's builder and runner")
+    if unknown:
+        report(0, len(unknown), "starting TVM's builder and runner")
     for wave in _waves(unknown):
         elapsed = time.monotonic() - start
         if done and elapsed + elapsed / done * len(wave) * 0.5 > budget_s:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import platform
 import tempfile
@@ -16,8 +18,10 @@ import onnx
 import tvm
 
 from te_kernels.machine import Machine, describe, host_target
+from te_kernels.task import Task
+from te_kernels.variant import Variant
 from tvm_globalsel import build as building
-from tvm_globalsel.candidates import candidates_of, measuring_order, transform_tasks
+from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
@@ -125,11 +129,10 @@ def select(
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
-    requests = [Request(t, v) for t, v in measuring_order([*found.values(), *move_candidates.values()])]
-    requests = [r for r in requests if r.task.kind != "view"]
-    say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(requests)} candidates and transforms")
+    everything = [c for c in (*found.values(), *move_candidates.values()) if c.task.kind != "view"]
+    say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     measurer = Measurer(target, machine, context)
-    tuning = tune(requests, log, measurer, options.budget_s, progress)
+    tuning = _tune(everything, log, measurer, options.budget_s, progress)
     costs = costs_from_log(found, moves, move_candidates, log, context)
     problem = build_problem(network, costs)
     solution = solve(problem, options.solver)
@@ -137,6 +140,22 @@ def select(
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
     return Selected(network, costs, selection, tuning, rejections, machine, target, context)
+
+
+def _tune(
+    everything: list[Candidates], log: TuningLog, measurer: Measurer, budget_s: float, progress: Progress | None
+) -> Tuning:
+    """Measure the first instance of every variant, then further knobs of those that came near the best."""
+
+    def cost_s(task: Task, variant: Variant) -> float:
+        record = log.get(measurer.context.key(task, variant))
+        return record.cost_s if record else math.inf
+
+    first = tune([Request(t, v) for t, v in measuring_order(everything)], log, measurer, budget_s, progress)
+    more = [Request(t, v) for t, v in refinements(everything, cost_s)]
+    if first.skipped:
+        return dataclasses.replace(first, skipped=first.skipped + len(more))
+    return first + tune(more, log, measurer, budget_s - first.seconds, progress)
 
 
 def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:

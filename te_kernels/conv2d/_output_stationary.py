@@ -288,7 +288,9 @@ def _tiles_in_block(geometry: Geometry, machine: Machine) -> int:
     pixel_bytes = 4 * geometry.task.c
     tiles = max(1, machine.l2_bytes // 2 // (pixel_bytes * geometry.tile.pixels))
     share = cdiv(geometry.pixel_tiles, machine.threads) if machine.threads > 1 else geometry.pixel_tiles
-    return _even(geometry.pixel_tiles, min(tiles, share))
+    limit = min(tiles, share)
+    # an exact divisor, however small: TIR cannot prove a ragged block of a flat index harmless
+    return max(d for d in range(1, limit + 1) if geometry.pixel_tiles % d == 0)
 
 
 def _even(total: int, limit: int) -> int:

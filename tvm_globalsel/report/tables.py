@@ -10,10 +10,20 @@ from rich.table import Table
 
 from tvm_globalsel.errors import UserError
 
+_FILE_WIDTH = 150
+#: Knobs that repeat the layouts or the target's vector length.
+SAID_ELSEWHERE = ("data", "out", "layout", "lanes")
+
+
+def console_for_tables() -> Console:
+    """The terminal's own width; wide enough for the tables where the output goes into a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_WIDTH)
+
 
 def summary(plan: dict[str, Any], folder: Path) -> None:
     """What a compilation ends with."""
-    console = Console()
+    console = console_for_tables()
     tuning = plan["tuning"]
     console.print(
         f"measured {tuning['measured']} kernels in {tuning['seconds']:.0f} s ({tuning['from_log']} were in the log, "
@@ -28,7 +38,7 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
 
 def explain(plan: dict[str, Any]) -> None:
     """Layers, transforms, totals and proof."""
-    console = Console()
+    console = console_for_tables()
     console.print(f"{plan['model']} on {plan['device']}, {plan['threads']} thread(s), TVM {plan['versions']['tvm']}",
                   highlight=False, soft_wrap=True)  # fmt: skip
     console.print(_layers(plan))
@@ -48,7 +58,7 @@ def explain_node(plan: dict[str, Any], name: str) -> None:
         close = [n["name"] for n in plan["nodes"] if name.lower() in n["name"].lower()][:5]
         remedy = f"did you mean {', '.join(close)}?" if close else "'globalsel explain DIR' lists the names"
         raise UserError(f"the plan has no operator {name!r}", remedy)
-    console = Console()
+    console = console_for_tables()
     console.print(f"{name}: {_shape(node['task'])}, {node['gflop']:.3f} GFLOP", highlight=False)
     table = Table("variant", "knobs", "layouts", "ms", "GFLOP/s", "whole network", title=f"choices for {name}")
     table.add_row(
@@ -141,7 +151,7 @@ def _layouts(node: dict[str, Any]) -> str:
 
 
 def _knobs(node: dict[str, Any]) -> str:
-    return " ".join(f"{k}={v}" for k, v in node["knobs"].items())
+    return " ".join(f"{k}={v}" for k, v in node["knobs"].items() if k not in SAID_ELSEWHERE)
 
 
 def _ms(seconds: float | None) -> str:

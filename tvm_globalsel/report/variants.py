@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from te_kernels.machine import describe, host_target
@@ -10,11 +9,12 @@ from te_kernels.task import ConvTask
 from te_kernels.variant import all_variants
 from tvm_globalsel.candidates import candidates_for
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.report.tables import SAID_ELSEWHERE, console_for_tables
 
 
 def list_variants(conv: tuple[int, ...] | None, threads: int) -> None:
     """Print all variants, or with ``conv`` = (C, H, W, K, R, S, stride, pad, groups) those of that layer."""
-    console = Console()
+    console = console_for_tables()
     if conv is None:
         table = Table("task", "variant", "family", "what", title="variants")
         for variant in sorted(all_variants().values(), key=lambda v: (v.task_type.kind, v.family, v.name)):
@@ -30,7 +30,7 @@ def list_variants(conv: tuple[int, ...] | None, threads: int) -> None:
     found = candidates_for(task, machine)
     table = Table("variant", "family", "layouts", "knobs", title=f"applicable ({task.flops / 1e9:.3f} GFLOP)")
     for instance in found.variants:
-        knobs = " ".join(f"{name}={value}" for name, value in instance.knobs.items())
+        knobs = " ".join(f"{name}={value}" for name, value in instance.knobs.items() if name not in SAID_ELSEWHERE)
         table.add_row(instance.name, instance.family, str(instance.layouts(task)), knobs)
     console.print(table)
     for rejection in found.rejections:

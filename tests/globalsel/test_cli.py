@@ -1,0 +1,166 @@
+"""What a user types, right and wrong: every mistake gives one clear line, exit code 2 and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.globalsel import nets
+from tests.globalsel.commands import ROOT, command
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("globalsel: error: ")
+    for part in parts:
+        assert part in message, message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert_refused(command("compile", tmp_path / "no.onnx", "-o", tmp_path / "o"), "no.onnx: no such file")
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.onnx"
+    onnx.save(nets.tiny(), whole)
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(whole.read_bytes()[:-500])
+    assert_refused(command("compile", cut, "-o", tmp_path / "o"), "cut.onnx: not a readable ONNX model")
+    cut.write_bytes(b"")
+    assert_refused(command("compile", cut, "-o", tmp_path / "o"), "cut.onnx: the model has no operators")
+
+
+def test_dynamic_shape(tmp_path: Path) -> None:
+    net = nets.NetBuilder()
+    onnx.save(net.model(net.conv("x", 3, 8, 1), dynamic=True), tmp_path / "d.onnx")
+    done = command("compile", tmp_path / "d.onnx", "-o", tmp_path / "o")
+    assert_refused(done, "input 'x' has a dynamic shape (batch)", "--shape x=1,3,20,20")
+
+
+def test_wrong_shape_name(tmp_path: Path) -> None:
+    onnx.save(nets.tiny(), tmp_path / "t.onnx")
+    done = command("compile", tmp_path / "t.onnx", "-o", tmp_path / "o", "--shape", "y=1,3,20,20")
+    assert_refused(done, "--shape names ['y']", "the inputs are ['x']")
+
+
+def test_unsupported_operator(tmp_path: Path) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gurgle", ["x"], ["z"], name="odd_one")], "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 3])], [onnx.helper.make_tensor_value_info("z", 1, [1, 3])],
+    )  # fmt: skip
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "u.onnx")
+    done = command("compile", tmp_path / "u.onnx", "-o", tmp_path / "o")
+    assert_refused(done, "u.onnx: node 'odd_one': operator Gurgle is not supported")
+
+
+def test_unwritable_output(tmp_path: Path) -> None:
+    onnx.save(nets.tiny(), tmp_path / "t.onnx")
+    (tmp_path / "file").write_text("in the way")
+    assert_refused(command("compile", tmp_path / "t.onnx", "-o", tmp_path / "file" / "o"), "cannot write into")
+
+
+def test_unwritable_log(tmp_path: Path) -> None:
+    onnx.save(nets.tiny(), tmp_path / "t.onnx")
+    done = command("compile", tmp_path / "t.onnx", "-o", tmp_path / "o", "--tuning-log", tmp_path)
+    assert_refused(done, "is a folder", "tuning log")
+
+
+def test_corrupt_line_in_the_log_is_a_warning(tiny: tuple[Path, Path], log: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "log.jsonl"
+    copy.write_text("{broken\n" + log.read_text())
+    done = command("compile", tiny[0], "-o", tmp_path / "o", "--tuning-log", copy)
+    assert done.returncode == 0, done.stderr
+    assert "1 line(s) are not tuning records and were skipped (line 1)" in done.stderr
+    assert "measured 0 kernels" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [("{bad", "not a TVM target"), ("cuda", "only llvm targets"), ("no/such-tag", "not a TVM target")],
+)
+def test_bad_target(tiny: tuple[Path, Path], tmp_path: Path, target: str, part: str) -> None:
+    assert_refused(command("compile", tiny[0], "-o", tmp_path / "o", "--target", target), part)
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    onnx.save(nets.everything(), tmp_path / "e.onnx")
+    log_file = tmp_path / "log.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tvm_globalsel", "compile", str(tmp_path / "e.onnx"), "-o", str(tmp_path / "o"),
+         "--tuning-log", str(log_file)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (log_file.exists() and log_file.stat().st_size):
+        time.sleep(0.2)
+        assert process.poll() is None, process.stderr.read()
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was measured is in the tuning log" in stderr
+    assert "Traceback" not in stderr
+    lines = log_file.read_text().splitlines()
+    assert lines and all(json.loads(line)["v"] == 1 for line in lines)
+    assert not (tmp_path / "o" / "plan.json").exists()
+
+
+def test_run_reports_latency_and_writes_outputs(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 20, 20), dtype=np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    done = command(
+        "run", tiny[1], "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz", "--repeat", 5, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert 0 < result["min_ms"] <= result["median_ms"]
+    assert next(iter(np.load(tmp_path / "y.npz").values())).shape == (1, 24, 10, 10)
+
+
+def test_run_refuses_wrong_inputs(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 3, 8, 8), np.float32))
+    assert_refused(command("run", tiny[1], "--input", tmp_path / "x.npz"), "input 'x' is float32[1, 3, 8, 8]", "20, 20")
+    np.savez(tmp_path / "x.npz", y=np.zeros(3))
+    assert_refused(command("run", tiny[1], "--input", tmp_path / "x.npz"), "inputs are ['y']")
+    (tmp_path / "x.npz").write_bytes(b"junk")
+    assert_refused(command("run", tiny[1], "--input", tmp_path / "x.npz"), "not a readable .npz")
+    assert_refused(command("run", tmp_path), "cannot read the plan")
+
+
+def test_explain(tiny: tuple[Path, Path]) -> None:
+    done = command("explain", tiny[1])
+    assert done.returncode == 0, done.stderr
+    for part in ("conv0", "conv2", "Proven optimal by pbqp", "sum2d", "local", "single layout NHWC"):
+        assert part in done.stdout
+    node = command("explain", tiny[1], "--node", "conv2")
+    assert re.search(r"depthwise_\w+: not applicable: ", node.stdout)
+    assert "choices for conv2" in node.stdout
+    assert_refused(command("explain", tiny[1], "--node", "conv"), "no operator 'conv'", "did you mean conv0")
+
+
+def test_variants() -> None:
+    done = command("variants")
+    for name in (
+        "sum2d",
+        "direct_nchwc",
+        "direct_nhwc",
+        "winograd_nhwc",
+        "im2col_gemm",
+        "im2row_gemm",
+        "depthwise_nhwc",
+    ):
+        assert name in done.stdout
+    shaped = command("variants", "--conv", "64,14,14,32,5,5,1,2,1")
+    assert re.search(r"winograd_nhwc: not applicable: .*5", shaped.stdout)
+    assert_refused(command("variants", "--conv", "4,4,4,4,9,9,1,0,1"), "larger than the padded input")
