@@ -16,7 +16,7 @@ once. ``total`` holds one block of rows and ``vectors`` vectors of channels. On 
 
 ``kn2`` is the same loop with kc running over the elements of the window: r*s products of 1x1 convolutions with shifted
 inputs, each added to the total (Vasudevan, Anderson and Gregg, "Parallel Multi Channel Convolution using General Matrix
-Multiplication", ASAP 2017, there with all of the map at once and O(K*H*W) extra space).
+Multiplication", ASAP 2017; there for the whole map at once, here for a block of rows).
 
 With ``im2row`` the input rows are first spelt out as rows of a matrix, [position, r, s, c], for one block of output
 rows at a time so that they stay in L2; the products then read nothing but contiguous memory.

@@ -293,7 +293,10 @@ def _part_padding(sch: tvm.s_tir.Schedule, geometry: Geometry) -> None:
     first = cdiv(t.pad[1], t.stride[1])
     end = min((t.w - 1 + t.pad[1] - last_line) // t.stride[1] + 1, geometry.row)
     if end - first >= geometry.lanes // 2 and (first > 0 or end < geometry.row):
-        column = sch.get_loops(sch.get_sblock("source"))[-1]
+        *_, phase, row, column = sch.get_loops(sch.get_sblock("source"))
+        if geometry.source == "shifted" and geometry.planes[1] > 1:
+            sch.reorder(row, column, phase)  # all phases of a column are neighbours: read whole vectors and shuffle
+            sch.unroll(phase)
         parts = [first] * (first > 0) + [end - first] * (end < geometry.row)
         sch.loop_partition(column, parts)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from te_kernels.conv2d._channel_gemm import ChannelGemmVariant
 from te_kernels.machine import Machine
@@ -33,4 +32,6 @@ class Kn2col(ChannelGemmVariant):
             raise Reject("window 1x1: a single product is the gemm or direct variant")
         if task.stride != (1, 1):
             raise Reject(f"stride {task.stride}: shifted products need stride 1")
-        return islice(cls._form(task, machine, "NHWC", "kn2"), 1)
+        found = list(cls._form(task, machine, "NHWC", "kn2"))
+        # a broadcast serves more than one product where the tile has several vectors of channels
+        yield next((variant for variant in found if variant.vectors > 1), found[0])
