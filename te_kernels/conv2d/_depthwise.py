@@ -12,8 +12,8 @@ cache line in every c floats; with ``channels_inner`` memory is read in order an
 
 Every output takes r*s multiply-adds, so a pass over memory to pad the input would cost about a third of the time.
 There is none: an element outside the input is a zero chosen by a branch on the (scalar) position, which predicts well.
-On one Zen 5 core (FMA peak 245 GFLOP/s), blocked: 3x3 on 96x112x112 at 180, with stride 2 at 80 (bound by the L3: 6 MB in
-70 us), on 576x14x14 at 117, 5x5 on 240x28x28 at 175; NHWC 115, 61, 79 and 150.
+On one Zen 5 core (FMA peak 245 GFLOP/s), blocked: 3x3 on 96x112x112 at 180, with stride 2 at 80 (bound by the L3: 6 MB
+in 70 us), on 576x14x14 at 118, 5x5 on 240x28x28 at 175; NHWC 114, 60, 78 and 150.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Any stride, dilation and number of groups. ShuffleNet's grouped 1x1 convolutions stay in their own layout here: 28
 channels a group fit no channel block, but are two tiles of 14 broadcast weights.
 
-On one Zen 5 core (FMA peak 245 GFLOP/s): 3x3 on 64x56x56 at 220, 128x28x28 at 215, 256x14x14 at 200, 512x7x7 at 170; 7x7
-stride 2 from 3 channels at 207 and 11x11 stride 4 at 210. What is lost to the blocked layout is the positions computed
-between rows, vectors that straddle two cache lines, and the copy back.
+On one Zen 5 core (FMA peak 245 GFLOP/s): 3x3 on 64x56x56 at 220, 128x28x28 at 215, 256x14x14 at 200, 512x7x7 at 170;
+7x7 stride 2 from 3 channels at 207 and 11x11 stride 4 at 210. What is lost to the blocked layout is the positions
+computed between rows, vectors that straddle two cache lines, and the copy back.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def conv_tasks(draw: st.DrawFn) -> ConvTask:
     return ConvTask(draw(st.integers(1, 2)), groups * cg, h, w, groups * kg, r, s, stride, pad, dilation, groups, steps)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(conv_tasks())
 def test_any_convolution_matches_oracle(task: ConvTask) -> None:
     assert "sum2d" in check_all(task, FAMILIES)
