@@ -143,7 +143,7 @@ class Dense(Variant):
             def offset(part: Any, block: Any, row: Any) -> Any:
                 return ((part * blocks + block) * batch + row) * width
 
-            def unit(index: Any) -> Any:
+            def part_of_block(index: Any) -> Any:
                 part, block = index // blocks, index % blocks
                 start = part * share
 
@@ -177,7 +177,7 @@ class Dense(Variant):
             body = _tir.sequence(
                 [
                     tirx.AllocBuffer(partial.buffer),
-                    _tir.loop(self.parts * blocks, unit, "u", parallel),
+                    _tir.loop(self.parts * blocks, part_of_block, "u", parallel),
                     _tir.loop(blocks * batch, total, "t"),
                 ]
             )
