@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from te_kernels.conv2d._winograd_geometry import Blocking, Geometry, cdiv
@@ -45,25 +46,20 @@ def best_blockings(task: ConvTask, machine: Machine, sizes: tuple[int, ...], cou
 
 def _blockings(task: ConvTask, machine: Machine, sizes: tuple[int, ...]) -> Iterator[Blocking]:
     lanes = machine.vector_lanes
-    output_vectors = cdiv(task.k, lanes)
-    for m in sizes:
-        tiles = task.n * cdiv(task.oh, m) * cdiv(task.ow, m)
-        for vectors in (1, 2, 3):
-            if vectors > output_vectors:
-                continue
-            widest = (machine.vector_registers - vectors - 1) // vectors
-            channel_blocks = cdiv(output_vectors, vectors)
-            seen = set()
-            for limit in (widest, 2 * widest, 4 * widest, tiles):
-                block = cdiv(tiles, cdiv(tiles, limit))  # blocks of even size
-                tile = cdiv(block, cdiv(block, widest))  # of register tiles of even size
-                if block in seen or (block < tiles and cdiv(tiles, block) < machine.threads):
-                    continue
-                seen.add(block)
-                for chunk in {1, min(4, channel_blocks), channel_blocks}:
-                    if block == tiles and cdiv(channel_blocks, chunk) < min(machine.threads, channel_blocks):
-                        chunk = cdiv(channel_blocks, machine.threads)
-                    yield Blocking(m, tile, vectors, lanes, block, chunk)
+    for m, vectors in itertools.product(sizes, (1, 2, 3)):
+        whole = Geometry(task, Blocking(m, 1, vectors, lanes, 1, 1))
+        tiles, channel_blocks = whole.tiles, whole.channel_blocks
+        if vectors > whole.output_vectors:
+            continue
+        widest = (machine.vector_registers - vectors - 1) // vectors
+        limits = (min(limit, tiles) for limit in (widest, 2 * widest, 4 * widest, tiles))
+        for block in sorted({cdiv(tiles, cdiv(tiles, limit)) for limit in limits}):  # blocks of even size
+            tile = cdiv(block, cdiv(block, widest))  # of register tiles of even size
+            chunk_limit = channel_blocks
+            if block == tiles:  # one block: the chunks are dealt to the threads
+                chunk_limit = cdiv(channel_blocks, cdiv(machine.threads, task.groups))
+            for chunk in sorted({1, min(4, chunk_limit), chunk_limit}):
+                yield Blocking(m, tile, vectors, lanes, block, chunk)
 
 
 def cycles(geometry: Geometry, machine: Machine) -> float:

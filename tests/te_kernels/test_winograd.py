@@ -80,6 +80,7 @@ def test_shared_sums() -> None:
         ),
         (ConvTask(1, 64, 14, 14, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU), ["winograd_nchwc"]),
         (ConvTask(1, 16, 3, 19, 16, 3, 3), ["winograd_nchwc"]),
+        (ConvTask(1, 40, 9, 8, 24, 1, 7, (1, 1), (0, 3, 0, 3)), ["winograd_nhwc"]),
     ],
     ids=str,
 )
@@ -143,6 +144,19 @@ def test_other_kernels(r: int, s: int, m: int, bound: float) -> None:
 def test_groups(layout: str) -> None:
     task = ConvTask(1, 64, 9, 9, 96, 5, 5, (1, 1), (2, 2, 2, 2), groups=2, epilogue=RELU)
     assert _error(task, Blocking(3, 4, 2, 16, 9, 1), layout) <= 2e-5
+
+
+@pytest.mark.parametrize("size", [7, 24])
+def test_parallel_loops(size: int) -> None:
+    """Kernels for two threads, parallel over the output channels (7x7) or over the blocks of tiles (24x24)."""
+    task = ConvTask(1, 64, size, size, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU)
+    machine = dataclasses.replace(MACHINE, threads=2)
+    case = check.make_case(task)
+    variant = next(iter(WinogradNCHWc.candidates(task, machine)))
+    module = tvm.compile(tvm.IRModule({"main": variant.prim_func(task, machine)}), target=TARGET)
+    args = check.arguments(case, variant)
+    module["main"](*args)
+    assert check.relative_error(case, variant, args) <= variant.relative_error
 
 
 @pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
