@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 import tvm
-from tvm import tirx
+from tvm import s_tir, tirx
 
 from te_kernels import epilogue as ep
 from te_kernels.layout import Layout
@@ -23,6 +23,8 @@ from te_kernels.variant import Layouts
 
 #: Below this many bytes read and written, waking the other threads costs more than they save.
 _PARALLEL_BYTES = 256 << 10
+#: Runs of at most this many vectors are written out, so that scratch buffers have constant indices: registers.
+_UNROLLED = 4
 
 
 def int32(value: int) -> Any:
@@ -65,7 +67,9 @@ def contiguous(extent: int, lanes: int, body: Callable[[Any, Any], Any], paralle
     """``body(i, lane)`` for ``i`` in ``range(extent)``: in vectors of ``lanes``, the remainder in shorter vectors."""
     statements = []
     whole = extent // lanes
-    if whole:
+    if whole <= _UNROLLED and not parallel:
+        statements += [vectorized(lanes, lambda lane, t=t: body(t * lanes + lane, lane)) for t in range(whole)]  # type: ignore[misc]
+    else:
         statements.append(
             loop(whole, lambda t: vectorized(lanes, lambda lane: body(t * lanes + lane, lane)), "v", parallel)
         )
@@ -147,10 +151,59 @@ def local(name: str, elements: int) -> tuple[Argument, Any]:
     return Argument(buffer, buffer), tirx.AllocBuffer(buffer)
 
 
+def reduced(
+    extent: int,
+    lanes: int,
+    vector: Callable[[Any, int], Any],
+    combine: Callable[[Any, Any], Any],
+    initial: float,
+) -> tuple[list[Any], Any]:
+    """Reduction of a run: the statements that compute it, and its value.
+
+    ``vector(first, width)`` is the value of ``width`` elements. Whole vectors are accumulated, then folded by halves,
+    and each power-of-two piece of the remainder joins when the fold has reached its width: all in registers. Store the
+    value before a vectorised loop uses it: TVM would substitute its shuffles, which it cannot vectorise.
+    """
+    statements: list[Any] = []
+
+    def bind(value: Any, width: int) -> Any:
+        variable = tirx.Var(f"fold{len(statements)}", f"float32x{width}" if width > 1 else "float32")
+        statements.append(tirx.Bind(variable, value))
+        return variable
+
+    whole = extent // lanes
+    remainder = {width: whole * lanes + first for first, width in pieces(extent - whole * lanes)}
+    value, width = None, lanes
+    if whole > 1:
+        partial, allocation = local("partial", lanes)
+        zero = int32(0)
+        start = tirx.Broadcast(float32(initial), lanes)
+
+        def take(t: Any) -> Any:
+            return partial.store(zero, combine(partial.vector(zero, lanes), vector(t * lanes, lanes)))
+
+        statements += [allocation, partial.store(zero, start), loop(whole, take, "t")]
+        value = bind(partial.vector(zero, lanes), lanes)
+    elif whole:
+        value = bind(vector(int32(0), lanes), lanes)
+    while width > 1:
+        width //= 2
+        if value is not None:
+            low, high = shuffle([value], range(width)), shuffle([value], range(width, 2 * width))
+            value = bind(combine(low, high), width)
+        if width in remainder:
+            piece = vector(int32(remainder[width]), width)
+            value = bind(piece if value is None else combine(value, piece), width)
+    return statements, value
+
+
 def prim_func(arguments: list[Argument], body: Any) -> tvm.tirx.PrimFunc:
     """The function of the given arguments around ``body``."""
     views = [tirx.DeclBuffer(a.flat, data=a.buffer.data) for a in arguments]
-    func = tirx.PrimFunc([a.buffer for a in arguments], tirx.SeqStmt([*views, body]))
+    # a root block, without which Relax refuses to look at the function
+    root = s_tir.SBlock([], [], [], "root", tirx.SeqStmt([*views, body]))
+    realized = s_tir.SBlockRealize([], tirx.const(True, "bool"), root)
+    func = tirx.PrimFunc([a.buffer for a in arguments], realized)
     return func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True).with_attr("s_tir", True)
 
 

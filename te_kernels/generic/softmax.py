@@ -82,36 +82,23 @@ class Softmax(Variant):
 
 def _row(data: _tir.Argument, out: _tir.Argument, first: Any, extent: int, lanes: int) -> Any:
     """Softmax of ``extent`` contiguous elements."""
-    partial, allocate_partial = _tir.local("partial", lanes)
-    scalar, allocate_scalar = _tir.local("scalar", 1)
-    zero = _tir.int32(0)
-
-    def fold(combine: Any) -> Any:
-        """``scalar[0]`` combined with every lane of ``partial``."""
-        return _tir.loop(lanes, lambda i: scalar.store(zero, combine(scalar[zero], partial[i])), "fold")
-
-    def fill(value: float) -> list[Any]:
-        constant = _tir.float32(value)
-        return [
-            _tir.vectorized(lanes, lambda i: partial.store(i, constant)),
-            scalar.store(zero, constant),
-        ]
+    peak_statements, peak = _tir.reduced(extent, lanes, lambda i, width: data.vector(first + i, width), te.max, _LOWEST)
+    sum_statements, total = _tir.reduced(
+        extent, lanes, lambda i, width: out.vector(first + i, width), lambda a, b: a + b, 0.0
+    )
+    (scalar, allocation), zero = _tir.local("scalar", 1), _tir.int32(0)
 
     def exponential(i: Any, _: Any) -> Any:
         return out.store(first + i, vector_math.exp(data[first + i] - scalar[zero]))
 
     return _tir.sequence(
         [
-            allocate_partial,
-            allocate_scalar,
-            *fill(_LOWEST),
-            _tir.contiguous(extent, lanes, lambda i, lane: partial.store(lane, te.max(partial[lane], data[first + i]))),
-            fold(te.max),
+            allocation,
+            *peak_statements,
+            scalar.store(zero, peak),
             _tir.contiguous(extent, lanes, exponential),
-            *fill(0.0),
-            _tir.contiguous(extent, lanes, lambda i, lane: partial.store(lane, partial[lane] + out[first + i])),
-            fold(lambda a, b: a + b),
-            scalar.store(zero, _tir.float32(1.0) / scalar[zero]),
+            *sum_statements,
+            scalar.store(zero, _tir.float32(1.0) / total),
             _tir.contiguous(extent, lanes, lambda i, _: out.store(first + i, out[first + i] * scalar[zero])),
         ]
     )

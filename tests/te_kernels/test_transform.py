@@ -7,10 +7,12 @@ import itertools
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
 
 from te_kernels import check
 from te_kernels.layout import Layout
 from te_kernels.task import TransformTask
+from te_kernels.transform.transform_tiled import TransformTiled
 from te_kernels.variant import Reject, variants_for
 from tests.te_kernels.kernel_checks import MACHINE, TARGET, check_all
 
@@ -64,3 +66,23 @@ def test_padding_is_written_as_zeros(source: str) -> None:
             args = check.arguments(case, variant)
             tvm.compile(tvm.IRModule({"main": variant.prim_func(task, MACHINE)}), target=TARGET)["main"](*args)
             np.testing.assert_array_equal(args[-1].numpy(), expected)
+
+
+def test_kernels_run_inside_relax() -> None:
+    shape = (1, BLOCK_AND_A_BIT, 9, 9)
+    there, back = TransformTask(shape, "NCHW", BLOCKED), TransformTask(shape, BLOCKED, "NCHW")
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(shape, "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            value = x
+            for task in (there, back):
+                variant = next(iter(TransformTiled.candidates(task, MACHINE)))
+                func = variant.prim_func(task, MACHINE).without_attr("global_symbol").with_attr("op_pattern", 8)
+                ty = relax.TensorType(Layout(task.destination).physical_shape(shape), "float32")
+                value = builder.emit(relax.call_tir(builder.add_func(func, "transform"), [value], ty))
+            out = builder.emit_output(value)
+        builder.emit_func_output(out)
+    machine = relax.VirtualMachine(tvm.compile(builder.get(), target=TARGET), tvm.cpu())
+    data = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    np.testing.assert_array_equal(machine["main"](tvm.runtime.tensor(data)).numpy(), data)
