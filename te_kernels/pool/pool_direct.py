@@ -12,8 +12,8 @@ NCHW vectorises over output columns whose windows lie inside the row, with shuff
 columns at the left and right border are scalar.
 
 Every output reads r*s vectors, mostly from L1. Zen 5, one core, bytes in and out (copies reach 80-110 GB/s at these
-sizes, 200 at the last): 3x3 stride 2 on 64x112x112 105 GB/s in NCHW16c, 86 in NHWC, 40 in NCHW; 2x2 stride 2 on 64x224x224 105, 105,
-67; 3x3 stride 1 on 480x14x14 86, 82, 17 (narrow rows leave NCHW half vectors and scalar borders).
+sizes, 200 at the last), in NCHW16c, NHWC and NCHW: 3x3 stride 2 on 64x112x112 105, 86, 40 GB/s; 2x2 stride 2 on
+64x224x224 105, 105, 67; 3x3 stride 1 on 480x14x14 86, 82, 17 (narrow rows leave NCHW half vectors and scalar borders).
 """
 
 from __future__ import annotations
