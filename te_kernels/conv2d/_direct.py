@@ -40,6 +40,8 @@ class DirectVariant(Variant):
             raise Reject(
                 f"{per_group} output channels a group are not a multiple of the block {machine.vector_lanes} of {out}"
             )
+        if task.groups > 1 and per_group > machine.vector_lanes and per_group % machine.vector_lanes:
+            raise Reject(f"{per_group} output channels a group are more than one vector, and not whole vectors")
         for tile, flat in best_tiles(task, machine, count):
             yield cls(data, out, tile.rows, tile.pixels, tile.vectors, tile.lanes, flat)
 

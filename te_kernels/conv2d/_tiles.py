@@ -55,7 +55,7 @@ def _efficiency(geometry: Geometry, machine: Machine) -> float:
     ports = min(1.0, 1.0 / loads)
     startup = accumulators / (accumulators + 1.0)
     slice_bytes = 4 * (task.c // task.groups) * task.r * task.s * tile.vectors * tile.lanes
-    cache = 1.0 if slice_bytes <= machine.l2_bytes // 2 else 0.8
+    cache = 1.0 if slice_bytes <= machine.l2_bytes * 3 // 4 else 0.8
     # a 1x1 kernel reuses each copied input only once for each output channel: the copy is not free
     copy = 1.0 / (1.0 + 8.0 * 9 / (task.k // task.groups * task.r * task.s)) if geometry.needs_copy else 1.0
     return useful * latency * ports * startup * cache * copy
