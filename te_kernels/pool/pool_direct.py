@@ -12,8 +12,8 @@ NCHW vectorises over output columns whose windows lie inside the row, with shuff
 columns at the left and right border are scalar.
 
 Every output reads r*s vectors, mostly from L1. Zen 5, one core, bytes in and out (copies reach 80-110 GB/s at these
-sizes, 200 at the last), in NCHW16c, NHWC and NCHW: 3x3 stride 2 on 64x112x112 105, 86, 40 GB/s; 2x2 stride 2 on
-64x224x224 105, 105, 67; 3x3 stride 1 on 480x14x14 86, 82, 17 (narrow rows leave NCHW half vectors and scalar borders).
+sizes, 200 at the last), in NCHW16c, NHWC and NCHW: 3x3 stride 2 on 64x112x112 102, 82, 42 GB/s; 2x2 stride 2 on
+64x224x224 104, 96, 79; 3x3 stride 1 on 480x14x14 109, 59, 18 (narrow rows leave NCHW half vectors and scalar borders).
 """
 
 from __future__ import annotations
@@ -100,11 +100,12 @@ def _span(position: Any, axis: int, task: PoolTask) -> _Span:
     return _Span(first, tirx.max(zero, last - first), True)
 
 
-def _inside(task: PoolTask) -> tuple[int, int]:
-    """Output columns whose window lies inside the row: (first, count)."""
-    stride, reach = task.stride[1], (task.s - 1) * task.dilation[1]
-    first = -(-task.pad[1] // stride)
-    return first, max(0, min(task.ow, (task.w - 1 - reach + task.pad[1]) // stride + 1) - first)
+def _inside(task: PoolTask, axis: int) -> tuple[int, int]:
+    """Output rows (axis 0) or columns (axis 1) whose window lies inside the input: (first, count)."""
+    window, extent, outputs = ((task.r, task.h, task.oh), (task.s, task.w, task.ow))[axis]
+    stride, before, reach = task.stride[axis], task.pad[axis], (window - 1) * task.dilation[axis]
+    first = -(-before // stride)
+    return first, max(0, min(outputs, (extent - 1 - reach + before) // stride + 1) - first)
 
 
 def _combine(task: PoolTask) -> Callable[[Any, Any], Any]:
@@ -125,6 +126,34 @@ def _scaled(task: PoolTask, value: Any, rows: _Span, columns: _Span) -> Any:
     return value * (_tir.float32(1.0) / tirx.max(count, _tir.int32(1)).astype("float32"))
 
 
+def _over_rows(task: PoolTask, machine: Machine, maps: int, row: Callable[[Any, Any, _Span], Any]) -> Any:
+    """``row(map, output row, window rows inside)`` for all: parallel over maps and, where those are few, runs of rows.
+
+    Rows whose window lies inside the map get code of their own, with a constant number of window rows.
+    """
+    threaded = _tir.worth_threads(task, machine)
+    parts = min(task.oh, -(-4 * machine.threads // maps)) if threaded else 1
+    share = -(-task.oh // parts)
+
+    def unit(index: Any) -> Any:
+        start = _tir.clamped_start(index % parts, share, task.oh, parts * share) if parts > 1 else _tir.int32(0)
+
+        def at(i: Any) -> Any:
+            image, oh = index // parts, start + i
+            bounded = _span(oh, 0, task)
+            whole = row(image, oh, _Span(_tir.int32(0), task.r, False))
+            if not bounded.clipped:
+                return whole
+            first, count = _inside(task, 0)
+            if not count:
+                return row(image, oh, bounded)
+            return tirx.IfThenElse(tirx.all(oh >= first, oh < first + count), whole, row(image, oh, bounded))
+
+        return _tir.loop(share, at, "oh")
+
+    return _tir.loop(maps * parts, unit, "u", threaded)
+
+
 def _channels_last(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.PrimFunc:
     """NHWC and blocked: a pixel is a run of ``width`` channels."""
     block = int(args.out.buffer.shape[-1]) if len(args.out.buffer.shape) == 5 else 0
@@ -133,12 +162,10 @@ def _channels_last(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tv
     lanes, data = machine.vector_lanes, args.data[0]
     combine = _combine(task)
     tile = min(width, _VECTORS * lanes)
-    first_inside, inside = _inside(task)
+    first_inside, inside = _inside(task, 1)
     together = max(1, min(_IN_FLIGHT * lanes // tile, inside, _MAX_UNROLLED // task.s))
 
-    def unit(index: Any) -> Any:
-        image_slice, oh = index // task.oh, index % task.oh
-        rows = _span(oh, 0, task)
+    def row(image_slice: Any, oh: Any, rows: _Span) -> Any:
         top = oh * task.stride[0] - task.pad[0]
 
         def channels(ow: Any, count: int, first: Any, tile: int) -> Any:
@@ -196,14 +223,14 @@ def _channels_last(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tv
             statements.append(_tir.loop(task.ow - done, lambda ow: at_columns(ow, 1), "ow", start=done))
         return _tir.sequence(statements)
 
-    return args.prim_func(_tir.loop(task.n * slices * task.oh, unit, "u", _tir.worth_threads(task, machine)))
+    return args.prim_func(_over_rows(task, machine, task.n * slices, row))
 
 
 def _maps(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.PrimFunc:
     """NCHW: a row of a map is a run of columns."""
     data, combine, stride = args.data[0], _combine(task), task.stride[1]
     reach = (task.s - 1) * task.dilation[1]
-    first, inside = _inside(task)
+    first, inside = _inside(task, 1)
     lanes = min(machine.vector_lanes, _tir.power_of_two_at_most(inside)) if inside else 1
     while lanes > 1 and (inside - lanes) * stride + lanes * stride > task.w - first * stride + task.pad[1] - reach:
         inside -= 1  # the last strided load would run past the row
@@ -212,9 +239,7 @@ def _maps(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.Pr
     tiles = -(-inside // lanes) if lanes > 1 else 0
     covered = inside if tiles else 0
 
-    def unit(index: Any) -> Any:
-        channel, oh = index // task.oh, index % task.oh
-        rows = _span(oh, 0, task)
+    def output_row(channel: Any, oh: Any, rows: _Span) -> Any:
         top = oh * task.stride[0] - task.pad[0]
         out = (channel * task.oh + oh) * task.ow
 
@@ -278,4 +303,4 @@ def _maps(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.Pr
             statements.append(_tir.loop(task.ow - first - covered, scalar, "ow", start=first + covered))
         return _tir.sequence(statements)
 
-    return args.prim_func(_tir.loop(task.n * task.c * task.oh, unit, "u", _tir.worth_threads(task, machine)))
+    return args.prim_func(_over_rows(task, machine, task.n * task.c, output_row))
