@@ -26,6 +26,7 @@ class Machine:
     vector_registers: int
     l1_bytes: int
     l2_bytes: int
+    l3_bytes: int
     threads: int
 
     @property
@@ -63,14 +64,13 @@ def describe(target: tvm.target.Target, threads: int) -> Machine:
         lanes, registers = 16, 32
     elif codegen.target_has_features("avx2", target):
         lanes, registers = 8, 16
-    l1, l2 = _cache_bytes()
-    return Machine("llvm", str(target.attrs.get("mcpu", "generic")), lanes, registers, l1, l2, threads)
+    return Machine("llvm", str(target.attrs.get("mcpu", "generic")), lanes, registers, *_cache_bytes(), threads)
 
 
 @functools.cache
-def _cache_bytes() -> tuple[int, int]:
-    """(L1 data, L2) of core 0, or modest defaults where the system does not say (cross compilation, containers)."""
-    sizes = {1: 32 << 10, 2: 512 << 10}
+def _cache_bytes() -> tuple[int, int, int]:
+    """(L1 data, L2, L3) of core 0, or modest defaults where the system does not say (containers, other systems)."""
+    sizes = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
             level = int((index / "level").read_text())
@@ -80,4 +80,4 @@ def _cache_bytes() -> tuple[int, int]:
             continue
         if match and kind in ("Data", "Unified") and level in sizes:
             sizes[level] = int(match.group(1)) << (10 if match.group(2) == "K" else 20)
-    return sizes[1], sizes[2]
+    return sizes[1], sizes[2], sizes[3]

@@ -73,3 +73,8 @@ class Network:
             for name in op.inputs:
                 readers[name].append(op)
         return readers
+
+
+def weight_bytes(network: Network) -> int:
+    """Bytes of all constants, as the model has them."""
+    return sum(param.nbytes for op in network.operators for param in op.params)

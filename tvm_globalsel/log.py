@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -27,16 +28,25 @@ _MAX_LINE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Context:
-    """What a measurement depends on beside task and variant: device, thread count and versions."""
+    """What a measurement depends on beside task and variant: device, thread count, versions, where weights lie.
+
+    ``weights`` is ``"cache"`` when the whole network's weights stay in the last-level cache from one inference to the
+    next, else ``"memory"``: then every kernel streams its weights from DRAM, which favours compact ones.
+    """
 
     target: str
     device: str
     threads: int
     tvm: str
+    weights: str = "cache"
+
+    def of(self, task: Task) -> Context:
+        """The context that matters for a task: without weights it is all the same where they lie."""
+        return self if task.param_shapes else dataclasses.replace(self, weights="cache")
 
     def key(self, task: Task, variant: Variant) -> str:
         """Identity of one measurement."""
-        return _key(task.to_dict(), variant.name, variant.knobs, self, variant_revision(variant.name))
+        return _key(task.to_dict(), variant.name, variant.knobs, self.of(task), variant_revision(variant.name))
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def make_record(context: Context, task: Task, variant: Variant, **result: Any) -
     """A record of ``variant`` on ``task`` now."""
     return Record(
         key=context.key(task, variant), task=task.to_dict(), variant=variant.name, knobs=variant.knobs,
-        context=vars(context), time=round(time.time(), 3), **result,
+        context=vars(context.of(task)), time=round(time.time(), 3), **result,
     )  # fmt: skip
 
 

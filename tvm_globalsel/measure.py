@@ -117,7 +117,7 @@ class Measurer:
 
     def _text(self, batch: list[Request]) -> str:
         kernels = [{"task": r.task.to_dict(), "variant": r.variant.name, "knobs": r.variant.knobs} for r in batch]
-        return json.dumps({"machine": asdict(self.machine), "kernels": kernels})
+        return json.dumps({"machine": asdict(self.machine), "weights": self.context.weights, "kernels": kernels})
 
     @staticmethod
     def _module(batch: list[Request], text: str) -> tvm.IRModule:

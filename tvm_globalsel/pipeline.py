@@ -26,7 +26,7 @@ from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
-from tvm_globalsel.graph import Network
+from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
@@ -121,11 +121,12 @@ def select(
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
     machine = describe(target, options.threads)
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__)
     log = TuningLog(options.tuning_log or default_log())
 
     network = simplify(extract(module, names))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
+    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
+    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__, weights)
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
