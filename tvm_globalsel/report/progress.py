@@ -29,12 +29,14 @@ def tuning_progress(budget_s: float) -> Iterator[tuple[Callable[[int, int, str],
             start = time.monotonic()
             job = bar.add_task("measuring", total=total, what=what, left="")
             bar.start()
+        if done == 0:  # a round begins
+            start = time.monotonic()
         elapsed = time.monotonic() - start
         left = ""
         if done:
             left_s = min(elapsed / done * (total - done), max(0.0, budget_s - elapsed))
             left = f"about {left_s:.0f} s left"
-        bar.update(job, completed=done, what=what, left=left)
+        bar.update(job, total=total, completed=done, what=what, left=left)
 
     def say(text: str) -> None:
         console.print(text, highlight=False)
