@@ -43,8 +43,7 @@ def _task_of_call_tir(call: Call) -> tuple[OpaqueTask, list[str], list[np.ndarra
     order = [i for i, h in enumerate(held) if isinstance(h, str)] + [
         i for i, h in enumerate(held) if isinstance(h, np.ndarray)
     ]
-    params = [func.params[i] for i in order] + list(func.params)[len(held) :]
-    lowered = tvm.tirx.PrimFunc(params, func.body, func.ret_type, func.attrs)
+    lowered = _reordered(func, order)
     task = OpaqueTask(
         text=f"call_tir {' '.join(lowered.script().split())}",
         shapes=tuple(call.state.shapes[v] for v in values),
@@ -110,7 +109,8 @@ def lowered_task(
     bindings = [b.value for block in lowered["main"].body.blocks for b in block.bindings]
     calls = [v for v in bindings if isinstance(v, relax.Call) and getattr(v.op, "name", "") == "relax.call_tir"]
     params = list(lowered["main"].params)
-    if len(functions) != 1 or len(calls) != 1 or list(calls[0].args[1].fields) != params:
+    passed = list(calls[0].args[1].fields) if len(calls) == 1 else []
+    if len(functions) != 1 or len(passed) != len(params) or any(p not in passed for p in params):
         raise UserError(f"operator {call.op} has no lowering to a single kernel", "replace it in the model")
     ty = calls[0].ty_args[0] if hasattr(calls[0], "ty_args") else out.ty
     shapes = [tuple(int(d) for d in variables[i].ty.shape) for i in order]
@@ -123,6 +123,12 @@ def lowered_task(
         out_shape=tuple(int(d) for d in ty.shape),
         out_dtype=str(ty.dtype),
         constant_shapes=tuple(shapes[len(values) :]),
-        lowered=lowered[functions[0]],
+        lowered=_reordered(lowered[functions[0]], [passed.index(p) for p in params]),
     )
     return task, values, constants
+
+
+def _reordered(func: tvm.tirx.PrimFunc, order: list[int]) -> tvm.tirx.PrimFunc:
+    """The same kernel with its inputs in another order; the output stays last."""
+    params = [func.params[i] for i in order] + list(func.params)[len(order) :]
+    return tvm.tirx.PrimFunc(params, func.body, func.ret_type, func.attrs)
