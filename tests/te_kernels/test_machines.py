@@ -25,9 +25,9 @@ from tests.te_kernels import kernel_checks
 STEPS = (Step("bias"), Step("silu"), Step("add"))
 MACHINES = {
     "avx2": Machine("llvm", "haswell", 8, 16, 32 << 10, 256 << 10, 8 << 20, 1),
-    "sse": Machine("llvm", "x86-64", 4, 16, 32 << 10, 256 << 10, 1),
+    "sse": Machine("llvm", "x86-64", 4, 16, 32 << 10, 256 << 10, 8 << 20, 1),
     "threads": Machine("llvm", "host", *(getattr(kernel_checks.MACHINE, f) for f in (
-        "vector_lanes", "vector_registers", "l1_bytes", "l2_bytes")), 2),
+        "vector_lanes", "vector_registers", "l1_bytes", "l2_bytes", "l3_bytes")), 2),
 }  # fmt: skip
 
 
