@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvm_globalsel import __version__
+from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import solve
 from tvm_globalsel.solve.regret import regrets
 
 if TYPE_CHECKING:
     from tvm_globalsel.pipeline import Selected
+    from tvm_globalsel.selection import Transform
 
 PLAN = "plan.json"
 FORMAT = 1
@@ -35,7 +38,7 @@ def make_plan(
         "target": json.loads(str(selected.target)),
         "device": selected.context.device,
         "threads": selected.context.threads,
-        "versions": {"tvm": selected.context.tvm},
+        "versions": {"tvm": selected.context.tvm, "tvm_globalsel": __version__},
         "inputs": [
             {"name": name, "shape": list(value.shape), "dtype": value.dtype}
             for name, value in zip(input_names or [v.name for v in network.inputs], network.inputs, strict=True)
@@ -55,15 +58,32 @@ def make_plan(
             {
                 "value": t.value, "from": t.task.source, "to": t.task.destination, "shape": list(t.task.shape),
                 "cost_s": t.cost_s, "variant": t.variant.label if t.variant else None,
-                "for": [
-                    op.name for op in network.operators for name, layout in
-                    zip(op.inputs, selection.variants[op.name].variant.layouts(op.task).inputs, strict=True)
-                    if name == t.value and layout == t.task.destination
-                ],
+                "for": _readers(selected, t),
             }
             for t in selection.transforms
         ],
     }  # fmt: skip
+
+
+def _readers(selected: Selected, transform: Transform) -> list[str]:
+    """Who needs a transform's result: operators, the network's output, or the next transform of a chain."""
+    network, wanted = selected.network, transform.task.destination
+    readers = [
+        op.name
+        for op in network.operators
+        for name, layout in zip(
+            op.inputs, selected.selection.variants[op.name].variant.layouts(op.task).inputs, strict=True
+        )
+        if name == transform.value and layout == wanted
+    ]
+    if transform.value in network.outputs and wanted == plain_layout(transform.task.shape):
+        readers.append("the network's output")
+    readers += [
+        f"the transform to {other.task.destination}"
+        for other in selected.selection.transforms
+        if other.value == transform.value and other.task.source == wanted
+    ]
+    return list(dict.fromkeys(readers))
 
 
 def certificate(solution: Solution) -> dict[str, Any]:

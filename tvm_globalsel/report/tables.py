@@ -119,11 +119,12 @@ def _proof(plan: dict[str, Any]) -> str:
 
 
 def _transform_sentence(transform: dict[str, Any]) -> str:
-    readers = ", ".join(transform["for"]) or "the next transform or the network's output"
+    readers = ", ".join(transform["for"])
+    verb = "reads" if len(transform["for"]) == 1 else "read"
     if transform["variant"] is None:
         return f"view {transform['value']}: {transform['from']} and {transform['to']} are the same bytes, for {readers}"
     return (f"transform {transform['value']}: {transform['from']} -> {transform['to']}, "
-            f"{transform['cost_s'] * 1e3:.3f} ms, because {readers} read(s) {transform['to']}")  # fmt: skip
+            f"{transform['cost_s'] * 1e3:.3f} ms, because {readers} {verb} {transform['to']}")  # fmt: skip
 
 
 def _shape(task: dict[str, Any]) -> str:
