@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_globalsel.background import exit_interrupted
 from tvm_globalsel.errors import UserError
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("globalsel: interrupted; what was measured is in the tuning log, run again to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        exit_interrupted(EXIT_INTERRUPTED)
     except BrokenPipeError:
         return EXIT_FAILED
     except Exception as error:

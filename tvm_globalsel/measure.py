@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task
 from te_kernels.variant import Variant
 from tvm_globalsel import worker
+from tvm_globalsel.background import run_interruptible
 from tvm_globalsel.log import Context, Record, TuningLog, make_record
 
 _KERNELS_PER_BATCH = 8
@@ -165,7 +167,7 @@ def tune(
         if done and elapsed + elapsed / done * len(wave) * 0.5 > budget_s:
             break
         report(done, len(unknown), f"{wave[0].task.kind}: {wave[0].variant.name}")
-        records = measurer.measure(wave)
+        records = run_interruptible(partial(measurer.measure, wave))
         log.append(records)
         done += len(records)
         failed += sum(record.error is not None for record in records)
