@@ -68,7 +68,8 @@ def main() -> None:
     leaders, tuning = rank(layers, log, Measurer(target, machine, context), machine, args.budget, progress)
     print(
         f"{device_name()} ({machine.mcpu}), one thread, TVM {tvm.__version__}; candidates ranked: "
-        f"{tuning.known} known, {tuning.measured} measured ({tuning.failed} failed), {tuning.skipped} left out, {tuning.seconds:.0f} s"
+        f"{tuning.known} known, {tuning.measured} measured ({tuning.failed} failed), {tuning.skipped} left out, "
+        f"{tuning.seconds:.0f} s"
     )
 
     stay_on_one_cpu()
