@@ -105,13 +105,20 @@ def lowered_task(
         builder.emit_func_output(out)
     module = builder.get()
     text = f"{call.op} {' '.join(module['main'].script(show_meta=True).split())}"
-    lowered = relax.transform.LegalizeOps()(module)
+    try:
+        lowered = relax.transform.LegalizeOps()(module)
+    except (tvm.error.InternalError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1][:120]
+        raise UserError(f"operator {call.op} cannot be lowered by TVM ({reason})", "replace it in the model") from error
     functions = [gv for gv, f in lowered.functions.items() if isinstance(f, tvm.tirx.PrimFunc)]
     bindings = [b.value for block in lowered["main"].body.blocks for b in block.bindings]
     calls = [v for v in bindings if isinstance(v, relax.Call) and getattr(v.op, "name", "") == "relax.call_tir"]
     params = list(lowered["main"].params)
-    if len(functions) != 1 or len(calls) != 1 or list(calls[0].args[1].fields) != params:
+    given = list(calls[0].args[1].fields) if len(calls) == 1 else []
+    if len(functions) != 1 or len(given) != len(params) or any(param not in given for param in params):
         raise UserError(f"operator {call.op} has no lowering to a single kernel", "replace it in the model")
+    kernel = lowered[functions[0]]
+    kernel_params = [kernel.params[given.index(param)] for param in params] + list(kernel.params)[len(given) :]
     ty = calls[0].ty_args[0] if hasattr(calls[0], "ty_args") else out.ty
     shapes = [tuple(int(d) for d in variables[i].ty.shape) for i in order]
     values = [held[i] for i in order if isinstance(held[i], str)]
@@ -123,6 +130,6 @@ def lowered_task(
         out_shape=tuple(int(d) for d in ty.shape),
         out_dtype=str(ty.dtype),
         constant_shapes=tuple(shapes[len(values) :]),
-        lowered=lowered[functions[0]],
+        lowered=tvm.tirx.PrimFunc(kernel_params, kernel.body, kernel.ret_type, kernel.attrs),
     )
     return task, values, constants
