@@ -188,7 +188,7 @@ def _check_opaque(module: Any, index: int, task: OpaqueTask) -> tuple[Any, float
     for shape, dtype in zip((*task.shapes, *task.constant_shapes), task.dtypes, strict=True):
         floating = dtype.startswith("float")
         arrays.append(rng.standard_normal(shape).astype(dtype) if floating else rng.integers(0, 2, shape).astype(dtype))
-    args = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays]
+    args = [tvm.runtime.tensor(np.array(a, order="C")) for a in arrays]  # ascontiguousarray drops rank 0
     out, oracle = (tvm.runtime.empty(task.out_shape, task.out_dtype) for _ in range(2))
     module[f"oracle{index}"](*args, oracle)
     first = _seconds(module[f"kernel{index}"], [*args, out])

@@ -104,7 +104,7 @@ def kernel_arguments(op: Operator, variant: Variant, arrays: list[np.ndarray]) -
 
 def opaque_arguments(op: Operator, arrays: list[np.ndarray]) -> list[tvm.runtime.Tensor]:
     dtypes = op.task.dtypes
-    given = [np.ascontiguousarray(a, d) for a, d in zip([*arrays, *op.params], dtypes, strict=True)]
+    given = [np.array(a, d, order="C") for a, d in zip([*arrays, *op.params], dtypes, strict=True)]
     return [tvm.runtime.tensor(a) for a in given] + [tvm.runtime.empty(op.task.out_shape, op.task.out_dtype)]
 
 
