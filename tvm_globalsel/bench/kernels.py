@@ -20,7 +20,7 @@ from tvm_globalsel.log import TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 
 _LEADERS = 2
-_BLOCK_S = 3e-3
+_BLOCK_S = 6e-3
 _RUNS_IN_BLOCK = 3
 
 #: Columns of the report: what a variant must be to stand in them.

@@ -3,6 +3,7 @@
 Run as a plain script by any interpreter that has numpy and the engine; imports nothing else. Requests and answers are
 JSON lines: {"load": folder} -> {"error": ..} or {"relative_error": ..}; {"call": n} -> {"seconds": [..]} of n whole
 calls; {"kernel": n} -> {"seconds": [..]} of n convolutions by the engine's own profiler, or {"seconds": []}.
+Half as many runs precede them unmeasured: after a pause, engines need several to find caches and memory pools warm.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class OnnxRuntime:
     def kernel(self, runs: int) -> list[float]:
         with tempfile.TemporaryDirectory() as folder:
             session = self._new(str(Path(folder) / "profile"))
-            for _ in range(runs + 2):
+            for _ in range(runs + runs // 2 + 2):
                 session.run(None, {"x": self._x})
             events = json.loads(Path(session.end_profiling()).read_text())
         durations = [
@@ -52,7 +53,7 @@ class OnnxRuntime:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
             and "Conv" in event.get("args", {}).get("op_name", "")
         ]  # fmt: skip
-        return durations[2:]
+        return durations[runs // 2 + 2 :]
 
 
 class OpenVino:
@@ -73,11 +74,11 @@ class OpenVino:
 
     def kernel(self, runs: int) -> list[float]:
         seconds = []
-        for _ in range(runs + 2):
+        for _ in range(runs + runs // 2 + 2):
             self._counting.infer([self._x])
             nodes = [n for n in self._counting.get_profiling_info() if "Convolution" in n.node_type]
             seconds.append(sum(n.real_time.total_seconds() for n in nodes))
-        return seconds[2:] if min(seconds) > 0 else []
+        return seconds[runs // 2 + 2 :] if min(seconds) > 0 else []
 
 
 class Torch:
@@ -142,6 +143,8 @@ class Ncnn:
         self._net.opt.num_threads = 1
         self._net.opt.use_fp16_packed = self._net.opt.use_fp16_storage = self._net.opt.use_fp16_arithmetic = False
         self._net.opt.use_bf16_storage = False
+        self._pools = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+        self._net.opt.blob_allocator, self._net.opt.workspace_allocator = self._pools
         if self._net.load_param(str(folder / "ncnn.param")) or self._net.load_model(str(folder / "ncnn.bin")):
             raise RuntimeError("ncnn refuses the layer")
         self._x = ncnn.Mat(x[0]).clone()
@@ -150,7 +153,7 @@ class Ncnn:
         extractor = self._net.create_extractor()
         extractor.input("in0", self._x)
         _, out = extractor.extract("out0")
-        return np.asarray(out)[None]
+        return np.array(out)[None]
 
     def kernel(self, runs: int) -> list[float]:
         return []
@@ -180,6 +183,8 @@ def main() -> None:
                     engine()
             elif "call" in request:
                 seconds = []
+                for _ in range(request["call"] // 2 + 2):
+                    engine()
                 for _ in range(request["call"]):
                     start = time.perf_counter()
                     engine()

@@ -19,7 +19,7 @@ from te_kernels.task import ConvTask
 from tvm_globalsel.bench import peer_process
 from tvm_globalsel.bench.layers import one_layer_model
 
-_BLOCK_S = 3e-3
+_BLOCK_S = 10e-3
 _MODULES = {"torch-nhwc": "torch"}
 _TOLERANCE = 1e-3
 _TIMEOUT_S = 120.0
@@ -45,7 +45,7 @@ class Peer:
         self._python = python
         self._process: subprocess.Popen[str] | None = None
         self.error: str | None = None
-        self._runs = 1
+        self._runs = 4
 
     def load(self, folder: Path) -> None:
         """Load the layer whose files :func:`write_layer` put into ``folder``."""
@@ -54,7 +54,7 @@ class Peer:
         if self.error is None and not answer["relative_error"] <= _TOLERANCE:
             self.error = f"wrong result: relative error {answer['relative_error']:.1e}"
         if self.error is None:
-            self._runs = max(2, min(200, int(_BLOCK_S / max(1e-6, self.call_s()))))
+            self._runs = max(4, min(300, int(_BLOCK_S / max(1e-6, self.call_s()))))
 
     def call_s(self) -> float:
         """Seconds of a whole call, inputs and outputs in the engine's own order (median of one block)."""
@@ -62,7 +62,7 @@ class Peer:
 
     def kernel_s(self) -> float | None:
         """Seconds of the convolution alone by the engine's own profiler; None when it has none."""
-        seconds = self._median({"kernel": max(3, self._runs)})
+        seconds = self._median({"kernel": self._runs})
         return seconds if np.isfinite(seconds) else None
 
     def close(self) -> None:
