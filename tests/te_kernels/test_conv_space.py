@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -39,35 +38,47 @@ def instances(task: ConvTask) -> list[Variant]:
     return list(found.values())
 
 
-def check_instances(task: ConvTask) -> int:
-    """Build all instances as one module and compare each with the oracle; returns how many there were."""
-    variants = instances(task)
+def check_instances(pairs: list[tuple[ConvTask, Variant]]) -> None:
+    """Build all kernels as one module and compare each with its oracle."""
     functions = {
         f"kernel{i}": v.prim_func(task, MACHINE).with_attr("global_symbol", f"kernel{i}")
-        for i, v in enumerate(variants)
+        for i, (task, v) in enumerate(pairs)
     }
     module = tvm.compile(tvm.IRModule(functions), target=TARGET)
-    case = check.make_case(task)
-    for i, variant in enumerate(variants):
+    for i, (task, variant) in enumerate(pairs):
+        case = check.make_case(task)
         args = check.arguments(case, variant)
         module[f"kernel{i}"](*args)
         error = check.relative_error(case, variant, args)
         assert error <= variant.relative_error, f"{variant.label} on {task}: relative error {error:.2e}"
-    return len(variants)
 
 
+SHAPES = [
+    ConvTask(2, 18, 6, 7, 20, 3, 3, (1, 1), (1, 1, 1, 1)),
+    ConvTask(1, 16, 5, 5, 33, 1, 1),
+    ConvTask(3, 20, 6, 5, 20, 3, 3, (1, 1), (1, 1, 1, 1), groups=20),
+]
+SHAPE_IDS = ["3x3", "1x1", "depthwise"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
+def test_every_epilogue_step_and_every_variant(shape: ConvTask) -> None:
+    """Each kind of step in some variant, and each variant with some step, in one pass around both lists."""
+    count = max(len(STEPS), len(instances(shape)))
+    pairs = []
+    for i in range(count):
+        task = replace(shape, epilogue=(STEPS[i % len(STEPS)],))
+        variants = instances(task)
+        pairs.append((task, variants[i % len(variants)]))
+    check_instances(pairs)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain[0].kind)
-@pytest.mark.parametrize(
-    "shape",
-    [
-        ConvTask(2, 18, 7, 9, 20, 3, 3, (1, 1), (1, 1, 1, 1)),
-        ConvTask(1, 16, 5, 5, 33, 1, 1),
-        ConvTask(3, 20, 6, 7, 20, 3, 3, (1, 1), (1, 1, 1, 1), groups=20),
-    ],
-    ids=["3x3", "1x1", "depthwise"],
-)
-def test_every_epilogue_step(shape: ConvTask, chain: tuple[Step, ...]) -> None:
-    assert check_instances(replace(shape, epilogue=chain)) > 3
+@pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
+def test_long_epilogues_in_every_variant(shape: ConvTask, chain: tuple[Step, ...]) -> None:
+    task = replace(shape, epilogue=chain)
+    check_instances([(task, variant) for variant in instances(task)])
 
 
 def test_the_chains_have_every_kind() -> None:
@@ -79,7 +90,7 @@ def conv_tasks(draw: st.DrawFn) -> ConvTask:
     """Batch 1-8, stride 1-4, dilation, groups, kernels 1x1 to 7x7 and one-dimensional ones, padding uneven."""
     r, s = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1), (1, 3), (3, 1), (2, 4)]))
     groups = draw(st.sampled_from([1, 1, 2, 3, 4]))
-    cg, kg = draw(st.integers(1, 19)), draw(st.integers(1, 35))
+    cg, kg = draw(st.integers(1, 19)), draw(st.integers(1, 20))
     if draw(st.integers(0, 3)) == 0:  # depthwise, sometimes with a channel multiplier
         groups, cg, kg = draw(st.integers(2, 37)), 1, draw(st.sampled_from([1, 1, 2, 3]))
     stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (3, 1), (4, 2)]))
@@ -88,7 +99,7 @@ def conv_tasks(draw: st.DrawFn) -> ConvTask:
     if pad is None:
         pad = tuple(draw(st.integers(0, limit)) for limit in (r, s, r, s))
     low = (dilation[0] * (r - 1) + 1 - pad[0] - pad[2], dilation[1] * (s - 1) + 1 - pad[1] - pad[3])
-    h, w = (draw(st.integers(max(1, least), max(1, least) + 13)) for least in low)
+    h, w = (draw(st.integers(max(1, least), max(1, least) + 7)) for least in low)
     steps = tuple(draw(st.lists(st.sampled_from(STEPS), max_size=2)))
     if any(step.kind in ("sqrt", "pow_scalar") for step in steps):  # after a sign change they would see negative data
         steps = (Step("abs"), *[step for step in steps if step.kind in ("sqrt", "pow_scalar", "bias", "mul", "add")])
@@ -96,8 +107,9 @@ def conv_tasks(draw: st.DrawFn) -> ConvTask:
     return ConvTask(batch, groups * cg, h, w, groups * kg, r, s, stride, pad, dilation, groups, steps)
 
 
-@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(conv_tasks())
 def test_any_convolution(task: ConvTask) -> None:
-    assert math.prod(task.output_shape) > 0
-    assert check_instances(task) > 0
+    variants = list({variant.name: variant for variant in reversed(instances(task))}.values())
+    assert "sum2d" in {variant.name for variant in variants}
+    check_instances([(task, variant) for variant in variants])

@@ -81,9 +81,9 @@ def play(
                 seconds.append(gauge.timed(kernel.block_s).seconds)
             for peer in peers:
                 if peer.error is None:
-                    calls[peer.engine].append(gauge.timed(peer.call_s).seconds)
+                    calls[peer.engine].append(gauge.timed(peer.call_s, peer.last_cpu_share).seconds)
                 if peer.error is None:
-                    cores[peer.engine].append(gauge.timed(lambda p=peer: p.kernel_s() or math.inf).seconds)  # type: ignore[misc]
+                    cores[peer.engine].append(gauge.timed(peer.kernel_s, peer.last_cpu_share).seconds)
     notes += [f"{peer.engine}: {peer.error}" for peer in peers if peer.error is not None]
     timed = [
         _kernel(task, kernel.variant, _gflops(task, seconds)) for kernel, seconds in zip(kernels, ours, strict=True)

@@ -2,8 +2,9 @@
 
 Run as a plain script by any interpreter that has numpy and the engine; imports nothing else. Requests and answers are
 JSON lines: {"load": folder} -> {"error": ..} or {"relative_error": ..}; {"call": n} -> {"seconds": [..]} of n whole
-calls; {"kernel": n} -> {"seconds": [..]} of n convolutions by the engine's own profiler, or {"seconds": []}.
-Half as many runs precede them unmeasured: after a pause, engines need several to find caches and memory pools warm.
+calls; {"kernel": n} -> {"seconds": [..]} of n convolutions by the engine's own profiler, or {"seconds": []}. Half as
+many runs precede them unmeasured: after a pause, engines need several to find caches and memory pools warm. Every
+answer has "cpu_share", the part of its time during which the process had the CPU.
 """
 
 from __future__ import annotations
@@ -171,6 +172,7 @@ def main() -> None:
     os.dup2(2, 1)  # what an engine prints must not be taken for an answer
     for line in sys.stdin:
         request = json.loads(line)
+        wall, cpu = time.perf_counter(), time.process_time()
         answer: dict[str, Any]
         try:
             if "load" in request:
@@ -194,6 +196,7 @@ def main() -> None:
                 answer = {"seconds": engine.kernel(request["kernel"])}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+        answer["cpu_share"] = (time.process_time() - cpu) / (time.perf_counter() - wall)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -45,6 +45,7 @@ class Peer:
         self._python = python
         self._process: subprocess.Popen[str] | None = None
         self.error: str | None = None
+        self._cpu_share = 1.0
         self._runs = 4
 
     def load(self, folder: Path) -> None:
@@ -60,10 +61,13 @@ class Peer:
         """Seconds of a whole call, inputs and outputs in the engine's own order (median of one block)."""
         return self._median({"call": self._runs})
 
-    def kernel_s(self) -> float | None:
-        """Seconds of the convolution alone by the engine's own profiler; None when it has none."""
-        seconds = self._median({"kernel": self._runs})
-        return seconds if np.isfinite(seconds) else None
+    def kernel_s(self) -> float:
+        """Seconds of the convolution alone by the engine's own profiler; infinite when it has none."""
+        return self._median({"kernel": self._runs})
+
+    def last_cpu_share(self) -> float:
+        """Which part of the time of its last answer the engine's process had the CPU."""
+        return self._cpu_share
 
     def close(self) -> None:
         """End the process."""
@@ -98,6 +102,7 @@ class Peer:
             return {}
         answer: dict[str, Any] = json.loads(line)
         self.error = answer.get("error", self.error)
+        self._cpu_share = answer["cpu_share"]
         return answer
 
 
