@@ -18,6 +18,7 @@ from te_kernels import check
 from te_kernels.task import ConvTask
 from tvm_globalsel.bench import peer_process
 from tvm_globalsel.bench.layers import one_layer_model
+from tvm_globalsel.errors import UserError
 
 _BLOCK_S = 10e-3
 _MODULES = {"torch-nhwc": "torch"}
@@ -31,9 +32,11 @@ def installed(pythons: list[str]) -> list[tuple[str, str]]:
     for python in pythons:
         names = {engine: _MODULES.get(engine, engine) for engine in peer_process.ENGINES if engine not in found}
         code = f"import importlib.util as u; print([e for e, m in {names!r}.items() if u.find_spec(m)])"
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            found.update(dict.fromkeys(json.loads(done.stdout.replace("'", '"')), python))
+        try:
+            done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f"--peer-python {python}: cannot be run ({error})", "give a Python interpreter") from error
+        found.update(dict.fromkeys(json.loads(done.stdout.replace("'", '"')), python))
     return list(found.items())
 
 
