@@ -99,8 +99,8 @@ def fold_affine(network: Network) -> Network:
 
 def _fold_affine(op: Operator) -> Operator:
     steps = op.task.steps
-    if not any(step.kind in _AFFINE for step in steps):
-        return op
+    if not any(step.kind in _AFFINE for step in steps) or len(op.task.output_shape) < 2:
+        return op  # a vector has no channels that a merged scale or bias could be constant over
     weights = op.params[: len(op.params) - ep.channel_count(steps)]
     constants = iter(op.params[len(weights) :])
     channels = op.task.output_shape[1]

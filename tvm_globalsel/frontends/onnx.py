@@ -69,6 +69,7 @@ def import_onnx(model: onnx.ModelProto, label: str = "model") -> Imported:
                 f"{label}: node {where!r}: operator {node.op_type} is not supported",
                 "replace it or export the model without it",
             )
+    _refuse_wrong_dropout(model, label)
     try:
         module = importer.from_onnx(model)
     except Exception as error:  # the importer raises whatever it likes; the message is all there is
@@ -78,6 +79,21 @@ def import_onnx(model: onnx.ModelProto, label: str = "model") -> Imported:
         ) from error
     graph_inputs = [i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
     return Imported(module, _names(model), graph_inputs, [o.name for o in model.graph.output])
+
+
+def _refuse_wrong_dropout(model: onnx.ModelProto, label: str) -> None:
+    """Training mode, which TVM's importer ignores, and masks, for which it returns the data."""
+    constants = {t.name: t for t in model.graph.initializer}
+    read = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
+    for node in model.graph.node:
+        flags = [a.i for a in node.attribute if a.name == "training_mode"]
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in constants:
+            flags.append(int(onnx.numpy_helper.to_array(constants[node.input[2]]).any()))
+        where = f"{label}: node {node.name or node.output[0]!r}: {node.op_type}"
+        if any(flags):
+            raise UserError(f"{where} is in training mode", "export the model for inference")
+        if node.op_type == "Dropout" and len(node.output) > 1 and node.output[1] in read:
+            raise UserError(f"{where}: its mask is used", "remove the mask, which inference does not have")
 
 
 #: ONNX operator -> the Relax operator that bears its name

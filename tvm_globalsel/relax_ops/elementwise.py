@@ -55,8 +55,9 @@ def _binary(call: Call) -> Any:
             return None
         return _eltwise(call, (Step({"add": "add", "multiply": "mul"}[kind]),), [left, right])
     if isinstance(left, np.ndarray):
-        if kind == "subtract" and isinstance(right, str) and (constant := _scalar(left)) is not None:
-            return _eltwise(call, (Step("neg"), Step("add_scalar", (constant,))), [right])
+        scalar = _scalar(left)
+        if kind == "subtract" and scalar is not None and call.out_shape == call.shape(1):
+            return _eltwise(call, (Step("neg"), Step("add_scalar", (scalar,))), [right])
         if kind not in ("add", "multiply", "minimum", "maximum"):
             return None
         left, right = right, left

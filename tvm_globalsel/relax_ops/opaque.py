@@ -104,7 +104,11 @@ def lowered_task(
         builder.emit_func_output(out)
     module = builder.get()
     text = f"{call.op} {' '.join(module['main'].script(show_meta=True).split())}"
-    lowered = relax.transform.LegalizeOps()(module)
+    try:
+        lowered = relax.transform.LegalizeOps()(module)
+    except (tvm.error.InternalError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1][:120]
+        raise UserError(f"operator {call.op} cannot be lowered by TVM ({reason})", "replace it in the model") from error
     functions = [gv for gv, f in lowered.functions.items() if isinstance(f, tvm.tirx.PrimFunc)]
     bindings = [b.value for block in lowered["main"].body.blocks for b in block.bindings]
     calls = [v for v in bindings if isinstance(v, relax.Call) and getattr(v.op, "name", "") == "relax.call_tir"]

@@ -1,0 +1,86 @@
+"""Kernels that measure the machine, not a network: FMA rate from registers, read and copy bandwidth.
+
+They are built by the same compiler as all others, so the rates they reach are rates that the others could reach.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from te_kernels.generic import _tir
+from te_kernels.machine import Machine
+
+#: Vectors read or copied in one iteration: enough loads in flight, few enough registers for every ISA.
+_UNROLL = 8
+
+
+def fma(machine: Machine, iterations: int) -> tuple[tvm.tirx.PrimFunc, int]:
+    """``acc = acc * x + y`` on independent accumulators that never leave their registers; (kernel, FLOPs).
+
+    Arguments: ``factors`` (x, then y: two vectors), ``out`` (one vector for each accumulator). A chain advances once
+    in the latency of an FMA (4 or 5 cycles), two units start two each cycle: from 10 accumulators on, both are busy.
+    """
+    lanes, chains = machine.vector_lanes, machine.vector_registers - 4
+    factors, out = _tir.argument("factors", (2 * lanes,)), _tir.argument("out", (chains * lanes,))
+    acc, allocation = _tir.local("acc", chains * lanes)
+    x, y = (tirx.Var(name, f"float32x{lanes}") for name in ("x", "y"))
+    every = [_tir.int32(chain * lanes) for chain in range(chains)]
+
+    def advance(_: Any) -> Any:
+        return _tir.sequence([acc.store(at, acc.vector(at, lanes) * x + y) for at in every])
+
+    body = [
+        tirx.Bind(x, factors.vector(_tir.int32(0), lanes)),
+        tirx.Bind(y, factors.vector(_tir.int32(lanes), lanes)),
+        allocation,
+        *[acc.store(at, out.vector(at, lanes)) for at in every],
+        _tir.loop(iterations, advance, "i"),
+        *[out.store(at, acc.vector(at, lanes)) for at in every],
+    ]
+    return _tir.prim_func([factors, out], _tir.sequence(body)), 2 * chains * lanes * iterations
+
+
+def read(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:
+    """Adds up ``elements`` float32 (a multiple of 128), ``passes`` times. Arguments: the array, 8 vectors of sums."""
+    lanes = machine.vector_lanes
+    data, out = _tir.argument("data", (elements,)), _tir.argument("out", (_UNROLL * lanes,))
+    acc, allocation = _tir.local("acc", _UNROLL * lanes)
+    every = [_tir.int32(u * lanes) for u in range(_UNROLL)]
+
+    def step(i: Any) -> Any:
+        base = i * (_UNROLL * lanes)
+        return _tir.sequence([acc.store(at, acc.vector(at, lanes) + data.vector(base + at, lanes)) for at in every])
+
+    body = [
+        allocation,
+        *[acc.store(at, out.vector(at, lanes)) for at in every],
+        _tir.loop(passes, lambda _: _tir.loop(elements // (_UNROLL * lanes), step, "i"), "p"),
+        *[out.store(at, acc.vector(at, lanes)) for at in every],
+    ]
+    return _tir.prim_func([data, out], _tir.sequence(body))
+
+
+def copy(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:
+    """``to = factor * from`` over ``elements`` float32 (a multiple of 128), ``passes`` times.
+
+    Arguments: ``from``, one vector of factors, ``to``. The factor keeps the compiler from calling memcpy, whose
+    stores pass the caches by when arrays are large; a kernel's do not.
+    """
+    lanes = machine.vector_lanes
+    source, factors, target = (
+        _tir.argument(name, (size,)) for name, size in (("from", elements), ("factors", lanes), ("to", elements))
+    )
+    factor = tirx.Var("factor", f"float32x{lanes}")
+
+    def step(i: Any) -> Any:
+        offsets = [i * (_UNROLL * lanes) + u * lanes for u in range(_UNROLL)]
+        return _tir.sequence([target.store(at, source.vector(at, lanes) * factor) for at in offsets])
+
+    body = [
+        tirx.Bind(factor, factors.vector(_tir.int32(0), lanes)),
+        _tir.loop(passes, lambda _: _tir.loop(elements // (_UNROLL * lanes), step, "i"), "p"),
+    ]
+    return _tir.prim_func([source, factors, target], _tir.sequence(body))

@@ -1,0 +1,125 @@
+"""Our leading kernels and the peers on one layer, in turns, every block between two probes."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import tvm
+
+from te_kernels import check
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Variant
+from tvm_globalsel.bench.gauge import Bandwidth, Gauge
+from tvm_globalsel.bench.kernels import GROUPS, Leaders, Running
+from tvm_globalsel.bench.layers import Layer
+from tvm_globalsel.bench.peers import Peer, write_layer
+
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One of our kernels; its rate counts the direct algorithm's FLOPs, whatever the algorithm."""
+
+    variant: str
+    label: str
+    layouts: str
+    groups: tuple[str, ...]
+    gflops: float
+
+
+@dataclass(frozen=True)
+class PeerResult:
+    """An engine on the layer: whole call, and the convolution alone where the engine's profiler tells (else None)."""
+
+    engine: str
+    call_gflops: float
+    kernel_gflops: float | None
+
+    @property
+    def best_gflops(self) -> float:
+        """The better of both: what our kernel is compared with."""
+        return max(self.call_gflops, self.kernel_gflops or 0.0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One layer, our kernels best first, peers best first."""
+
+    layer: Layer
+    kernels: tuple[Kernel, ...]
+    peers: tuple[PeerResult, ...]
+    notes: tuple[str, ...]
+
+    def best(self, group: str) -> Kernel | None:
+        """The fastest of our kernels that belongs to a group of :data:`GROUPS`."""
+        return next((k for k in self.kernels if group in k.groups), None)
+
+
+def play(
+    leaders: Leaders, peers: list[Peer], gauge: Gauge, target: tvm.target.Target, machine: Machine, rounds: int
+) -> Result:
+    """Time everything in ``rounds`` turns; a figure is the median of the rounds."""
+    task = leaders.layer.task
+    case = check.make_case(task)
+    kernels = [Running(case, variant, target, machine) for variant in leaders.variants]
+    notes = list(leaders.failed)
+    with tempfile.TemporaryDirectory(prefix="kernel_peaks-") as folder:
+        write_layer(case, Path(folder))
+        for peer in peers:
+            peer.load(Path(folder))
+        ours: list[list[float]] = [[] for _ in kernels]
+        calls: dict[str, list[float]] = {peer.engine: [] for peer in peers}
+        cores: dict[str, list[float]] = {peer.engine: [] for peer in peers}
+        for _ in range(rounds):
+            for kernel, seconds in zip(kernels, ours, strict=True):
+                seconds.append(gauge.timed(kernel.block_s).seconds)
+            for peer in peers:
+                if peer.error is None:
+                    calls[peer.engine].append(gauge.timed(peer.call_s, peer.last_cpu_share).seconds)
+                if peer.error is None:
+                    cores[peer.engine].append(gauge.timed(peer.kernel_s, peer.last_cpu_share).seconds)
+    notes += [f"{peer.engine}: {peer.error}" for peer in peers if peer.error is not None]
+    timed = [
+        _kernel(task, kernel.variant, _gflops(task, seconds)) for kernel, seconds in zip(kernels, ours, strict=True)
+    ]
+    results = [
+        PeerResult(p.engine, _gflops(task, calls[p.engine]), _gflops(task, cores[p.engine]) or None)
+        for p in peers
+        if p.error is None
+    ]
+    timed.sort(key=lambda k: -k.gflops)
+    results.sort(key=lambda r: -r.best_gflops)
+    return Result(leaders.layer, tuple(timed), tuple(results), tuple(notes))
+
+
+def _gflops(task: ConvTask, seconds: list[float]) -> float:
+    return task.flops / median(seconds) / 1e9 if seconds else 0.0
+
+
+def _kernel(task: ConvTask, variant: Variant, gflops: float) -> Kernel:
+    groups = tuple(name for name, belongs in GROUPS.items() if belongs(task, variant))
+    return Kernel(variant.name, variant.label, str(variant.layouts(task)), groups, gflops)
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The rate that no direct kernel can exceed: ``limit`` is what forbids more, ``FMA`` or a level of memory."""
+
+    gflops: float
+    limit: str
+
+
+def roofline(task: ConvTask, peak_gflops: float, bandwidths: tuple[Bandwidth, ...], machine: Machine) -> Roofline:
+    """Every tensor moved once, at the best bandwidth of the smallest level that holds them all."""
+    elements = sum(math.prod(shape) for shape in (*task.input_shapes, *task.param_shapes, task.output_shape))
+    moved = elements * _FLOAT_BYTES
+    held = {"L2": machine.l2_bytes, "L3": machine.l3_bytes}
+    level = next((b for b in bandwidths if moved <= held.get(b.level, math.inf)), bandwidths[-1])
+    bound = task.flops / (moved / level.best_gbs)  # FLOP per byte times GB/s
+    return Roofline(bound, level.level) if bound < peak_gflops else Roofline(peak_gflops, "FMA")

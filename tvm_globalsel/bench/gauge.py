@@ -1,0 +1,127 @@
+"""The machine's limits, and timing that notices when the machine was slowed.
+
+A virtual machine's two CPUs may share one physical core for a while, which no load figure shows. Every timed block
+stands between two runs of an FMA probe; a block beside which the probe ran below 88 % of the peak is repeated. So is
+one during which the process had the CPU for less than 95 % of the time: the probe is too short to see other processes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import tvm
+
+from te_kernels import probes
+from te_kernels.machine import Machine
+
+UNDISTURBED = 0.88
+_CPU_SHARE = 0.95
+_ATTEMPTS = 6
+_PROBE_ITERATIONS = 20_000
+_ELEMENTS_MULTIPLE = 128
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Of one level of the memory hierarchy, in GB/s; a copy counts the bytes read and those written."""
+
+    level: str
+    read_gbs: float
+    copy_gbs: float
+
+    @property
+    def best_gbs(self) -> float:
+        """What no kernel whose data lies in this level can exceed."""
+        return max(self.read_gbs, self.copy_gbs)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median of a block in seconds, and the lower of the two probe rates around it, in GFLOP/s."""
+
+    seconds: float
+    probe_gflops: float
+
+
+class Gauge:
+    """Probes on one thread, compiled once. ``peak_gflops`` is the best rate the FMA probe has reached so far."""
+
+    def __init__(self, target: tvm.target.Target, machine: Machine) -> None:
+        self._target, self._machine = target, machine
+        func, self._probe_flops = probes.fma(machine, _PROBE_ITERATIONS)
+        lanes = machine.vector_lanes
+        factors = np.repeat(np.array([0.5, 1.0], np.float32), lanes)
+        sums = np.ones((machine.vector_registers - 4) * lanes, np.float32)
+        self._arguments = [tvm.runtime.tensor(factors), tvm.runtime.tensor(sums)]
+        self._evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=2)
+        self.peak_gflops = 0.0
+        self.slowed_blocks = 0
+        for _ in range(400):
+            self.probe_gflops()
+        if not np.allclose(self._arguments[1].numpy(), 2.0):
+            raise RuntimeError("the FMA probe computes something else than it should")
+
+    def probe_gflops(self) -> float:
+        """One run of the probe (under a millisecond); raises the peak when it was faster than any before."""
+        rate = self._probe_flops / min(self._evaluator(*self._arguments).results) / 1e9
+        self.peak_gflops = max(self.peak_gflops, rate)
+        return rate
+
+    def timed(self, block: Callable[[], float], cpu_share: Callable[[], float] | None = None) -> Timing:
+        """Seconds that ``block`` returns in the first undisturbed attempt, or else in the least disturbed one.
+
+        ``cpu_share`` tells which part of the block's time its process had the CPU, where that is not this process.
+        """
+        best, least = Timing(0.0, 0.0), -1.0
+        for _ in range(_ATTEMPTS):
+            before = self.probe_gflops()
+            wall, cpu = time.perf_counter(), time.process_time()
+            seconds = block()
+            share = (time.process_time() - cpu) / (time.perf_counter() - wall) if cpu_share is None else cpu_share()
+            rate = min(before, self.probe_gflops())
+            undisturbed = min(rate / self.peak_gflops / UNDISTURBED, share / _CPU_SHARE)
+            if undisturbed > least:
+                best, least = Timing(seconds, rate), undisturbed
+            if undisturbed >= 1:
+                return best
+        self.slowed_blocks += 1
+        return best
+
+    def bandwidths(self) -> tuple[Bandwidth, ...]:
+        """Of L2, L3 and memory."""
+        machine = self._machine
+        sizes = {"L2": machine.l2_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
+        return tuple(self._bandwidth(level, size) for level, size in sizes.items())
+
+    def _bandwidth(self, level: str, size_bytes: int) -> Bandwidth:
+        passes = max(1, (16 << 20) // size_bytes)
+        rates = []
+        for arrays in (1, 2):
+            elements = size_bytes // 4 // arrays // _ELEMENTS_MULTIPLE * _ELEMENTS_MULTIPLE
+            lanes = self._machine.vector_lanes
+            if arrays == 1:
+                func = probes.read(self._machine, elements, passes)
+                shapes = [(elements, 0.0), (8 * lanes, 0.0)]
+            else:
+                func = probes.copy(self._machine, elements, passes)
+                shapes = [(elements, 1.0), (lanes, 1.0), (elements, 0.0)]
+            arguments = [tvm.runtime.tensor(np.full(size, value, np.float32)) for size, value in shapes]
+            evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=3)
+            timings = [self.timed(lambda e=evaluator, a=arguments: min(e(*a).results)) for _ in range(7)]  # type: ignore[misc]
+            rates.append(4 * elements * arrays * passes / median(t.seconds for t in timings) / 1e9)
+        return Bandwidth(level, rates[0], rates[1])
+
+    def _built(self, func: tvm.tirx.PrimFunc) -> Any:
+        return tvm.compile(tvm.IRModule({"main": func}), target=self._target).mod
+
+
+def stay_on_one_cpu() -> None:
+    """Keep this process and those it starts on the CPU where it runs: probe and probed share what happens to it."""
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[-1]})
