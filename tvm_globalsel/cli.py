@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
     v.add_argument("--threads", type=_positive, default=1, metavar="N")
+
+    s = command("solve", _solve, "solve cost tables of triNNity's form: the optimum and what others would choose")
+    s.add_argument("--trinnity", type=Path, required=True, metavar="DIR",
+                   help="folder with algorithms.csv, primitives.csv and transforms.csv")  # fmt: skip
+    s.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
+    s.add_argument("--json", action="store_true")
     return parser
 
 
@@ -214,6 +220,19 @@ def _variants(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.variants import list_variants
 
     list_variants(args.conv, args.threads)
+    return 0
+
+
+def _solve(args: argparse.Namespace) -> int:
+    from tvm_globalsel.trinnity import read_tables, solve_tables
+
+    result = solve_tables(read_tables(args.trinnity), args.solver)
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    from tvm_globalsel.report.costs import print_costs
+
+    print_costs(result)
     return 0
 
 
