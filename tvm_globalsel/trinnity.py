@@ -1,10 +1,10 @@
 """Cost tables in the form of the triNNity tools (Anderson and Gregg, CGO 2018): read, solve, compare. Numpy only.
 
 A folder holds ``algorithms.csv`` (primitive, input layout, output layout), ``primitives.csv`` (cost of each primitive
-on each convolution, one column a layer, 0 where it does not apply) and ``transforms.csv`` (cost of each layout transform,
-``a-to-b``, on each convolution's INPUT tensor). Rows in capitals (KERNELS, CHANNELS, WIDTH, ...) describe the layers.
-The layers are taken as a chain whose input and output are in ``chw``. The unit of cost is the tables' own. The files are
-untrusted data: whatever is wrong with them is a :class:`UserError` with the file and the row.
+on each convolution, one column a layer, 0 where it does not apply) and ``transforms.csv`` (cost of each layout
+transform, ``a-to-b``, on each convolution's INPUT tensor). Rows in capitals (KERNELS, CHANNELS, ...) describe the
+layers. The layers are taken as a chain whose input and output are in ``chw``; the unit of cost is the tables' own.
+The files are untrusted data: whatever is wrong with them is a :class:`UserError` with the file and the row.
 """
 
 from __future__ import annotations
