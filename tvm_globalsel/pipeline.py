@@ -22,6 +22,7 @@ from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
+from tvm_globalsel.demands import Demands, answer, restrict
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
@@ -39,7 +40,6 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
-from tvm_globalsel.solve import solve
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder).
+    ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"
@@ -58,6 +58,7 @@ class Options:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
     dump_dir: Path | None = None
+    demands: Demands = field(default_factory=Demands)
 
 
 Say = Callable[[str], None]
@@ -75,6 +76,7 @@ class Selected:
     machine: Machine
     target: tvm.target.Target
     context: Context
+    demands: Demands
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,12 @@ def select(
     tuning = _tune(everything, log, measurer, options.budget_s, progress)
     costs = costs_from_log(found, moves, move_candidates, log, context)
     problem = build_problem(network, costs)
-    solution = solve(problem, options.solver)
+    problem = restrict(network, costs, problem, options.demands)
+    solution = answer(network, costs, problem, options.demands, options.solver)
     dump.text("3-solution", f"{solution}")
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
-    return Selected(network, costs, selection, tuning, rejections, machine, target, context)
+    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands)
 
 
 def _tune(
