@@ -108,6 +108,20 @@ def _parser() -> argparse.ArgumentParser:
                    help="folder with algorithms.csv, primitives.csv and transforms.csv")  # fmt: skip
     s.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
     s.add_argument("--json", action="store_true")
+
+    p = command("pareto", _pareto, "the fronts of time against memory and of time against accumulated error")
+    p.add_argument("model", type=Path, metavar="MODEL.onnx")
+    p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    p.add_argument("--threads", type=_positive, default=1, metavar="N")
+    p.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    p.add_argument("--budget", type=float, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
+    p.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
+    p.add_argument("--seed-weights", type=int, metavar="N", help="replace the weights by seeded random ones")
+    p.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT")
+    p.add_argument("--forbid", action="append", default=[], metavar="VARIANT")
+    p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
+    p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
+    p.add_argument("--json", action="store_true")
     return parser
 
 
@@ -283,6 +297,26 @@ def _solve(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.costs import print_costs
 
     print_costs(result)
+    return 0
+
+
+def _pareto(args: argparse.Namespace) -> int:
+    from tvm_globalsel.demands import Demands
+    from tvm_globalsel.pipeline import Options, pareto
+    from tvm_globalsel.report.fronts import print_fronts, rows
+    from tvm_globalsel.report.progress import tuning_progress
+
+    options = Options(
+        target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
+        shapes=dict(args.shape), seed_weights=args.seed_weights,
+        demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
+    )  # fmt: skip
+    with tuning_progress(args.budget) as (progress, say):
+        memory, error = pareto(args.model, options, args.points, progress, say)
+    if args.json:
+        print(json.dumps({"memory": rows(memory), "error": rows(error)}))
+    else:
+        print_fronts(memory, error)
     return 0
 
 

@@ -22,12 +22,13 @@ from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
-from tvm_globalsel.demands import Demands, answer, restrict
+from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
+from tvm_globalsel.limits import Point, error_front, memory_front
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
@@ -144,6 +145,28 @@ def select(
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
     return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands)
+
+
+def pareto(
+    model: str | Path | onnx.ModelProto, options: Options | None = None, points: int = 8,
+    progress: Progress | None = None, say: Say = lambda text: None,
+) -> tuple[list[Point], list[Point]]:  # fmt: skip
+    """The fronts of time against peak memory and against accumulated error, ``points`` plans each at most.
+
+    Measures as :func:`compile` does; pins and prohibitions of ``options.demands`` hold, its limits are left out.
+    """
+    options = options or Options()
+    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
+    label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
+    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
+    imported = import_onnx(prepare(loaded, options.shapes, options.seed_weights), label)
+    selected = select(imported.module, options, imported.names, progress, say)
+    needs = account(selected.network, selected.costs, selected.selection.problem)
+    seconds = options.demands.time_limit_s
+    say("solving for time against memory")
+    by_memory = memory_front(needs, points, seconds)
+    say("solving for time against error")
+    return by_memory, error_front(needs, points, seconds)
 
 
 def _tune(
