@@ -36,7 +36,10 @@ def random_memory(problem: Problem, seed: int) -> Memory:
 def simulated(problem: Problem, memory: Memory, choice: tuple[int, ...]) -> int:
     """The peak by keeping a set of buffers, moment by moment."""
     made = transforms_of_plan(problem, choice)
-    free = [(t == 0) & (t.T == 0) for t in problem.transform_s]
+    free = []
+    for table in problem.transform_s:
+        ways = np.linalg.matrix_power((table == 0).astype(float), len(table)) > 0  # by way of any others
+        free.append(ways & ways.T)
 
     def buffer(node: int, layout: int) -> tuple[int, int]:
         return node, int(np.flatnonzero(free[node][layout])[0])

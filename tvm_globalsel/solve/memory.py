@@ -3,6 +3,7 @@
 Operators run in the problem's order. An activation lives, in each layout in which it is held, from the moment it is
 made until its last reader has run; layouts between which a transform is free both ways are one and the same storage.
 All transforms of a tensor run right after its producer, and are charged as if all their results were there at once.
+A memory planner that reuses storage greedily needs more than this sum of what is live.
 :func:`peak` is the only definition of a plan's memory; :mod:`tvm_globalsel.solve.memory_rows` is checked against it.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_globalsel.arborescence import Arc
+from tvm_globalsel.arborescence import Arc, shortest_paths
 from tvm_globalsel.problem import Problem, transforms_of_plan
 
 
@@ -45,8 +46,8 @@ class Peak:
 
 def storage(problem: Problem, memory: Memory, node: int) -> tuple[np.ndarray, np.ndarray]:
     """``(layouts,)`` which storage each layout of the node's output lies in, and ``(storages,)`` how large they are."""
-    table = problem.transform_s[node]
-    alike = (table == 0) & (table.T == 0)
+    chains = shortest_paths(problem.transform_s[node])  # whatever is free by way of others is the same storage too
+    alike = (chains == 0) & (chains.T == 0)
     _, number = np.unique(alike.argmax(1), return_inverse=True)
     sizes = np.zeros(int(number.max()) + 1)
     np.maximum.at(sizes, number, memory.tensor_bytes[node])
