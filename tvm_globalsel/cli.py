@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
     c.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
     c.add_argument("--seed-weights", type=int, metavar="N", help="replace the weights by seeded random ones")
+    c.add_argument("--max-memory", type=_bytes, metavar="BYTES", help="peak of activations, workspace and weights")
+    c.add_argument("--max-error", type=_error, metavar="E", help="most accumulated relative error of the operators")
+    c.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT",
+                   help="take this variant (a name, or name[knobs]) for this operator; may be repeated")  # fmt: skip
+    c.add_argument("--forbid", action="append", default=[], metavar="VARIANT", help="may be repeated")
+    c.add_argument("--solver-time", type=_seconds, default=120.0, metavar="SECONDS", help="limit of milp (default 120)")
     c.add_argument("--dump-dir", type=Path, metavar="D", help="write each phase's artefact into this folder")
 
     r = command("run", _run, "run a compiled folder with TVM's runtime only")
@@ -97,6 +103,26 @@ def _parser() -> argparse.ArgumentParser:
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
     v.add_argument("--threads", type=_positive, default=1, metavar="N")
+
+    s = command("solve", _solve, "solve cost tables of triNNity's form: the optimum and what others would choose")
+    s.add_argument("--trinnity", type=Path, required=True, metavar="DIR",
+                   help="folder with algorithms.csv, primitives.csv and transforms.csv")  # fmt: skip
+    s.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
+    s.add_argument("--json", action="store_true")
+
+    p = command("pareto", _pareto, "the fronts of time against memory and of time against accumulated error")
+    p.add_argument("model", type=Path, metavar="MODEL.onnx")
+    p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    p.add_argument("--threads", type=_positive, default=1, metavar="N")
+    p.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    p.add_argument("--budget", type=float, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
+    p.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
+    p.add_argument("--seed-weights", type=int, metavar="N", help="replace the weights by seeded random ones")
+    p.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT")
+    p.add_argument("--forbid", action="append", default=[], metavar="VARIANT")
+    p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
+    p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
+    p.add_argument("--json", action="store_true")
     return parser
 
 
@@ -105,6 +131,48 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _bytes(text: str) -> int:
+    units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    number = text.lower().removesuffix("ib").removesuffix("b")
+    factor = units.get(number[-1:], 1)
+    try:
+        value = int(float(number[:-1]) * factor) if factor > 1 else int(number)
+    except (ValueError, OverflowError):
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give bytes, or e.g. 64MiB")
+    return value
+
+
+def _error(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an error; give e.g. 1e-5")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _pin(text: str) -> tuple[str, str]:
+    # a label has "=" in its knobs, so the first one outside of brackets that is followed by a variant divides
+    node, equals, variant = text.partition("[")[0].rpartition("=")
+    if not equals or not node or not variant:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NODE=VARIANT")
+    return node, text[len(node) + 1 :]
 
 
 def _solver(text: str) -> str:
@@ -134,6 +202,7 @@ def _conv(text: str) -> tuple[int, ...]:
 
 
 def _compile(args: argparse.Namespace) -> int:
+    from tvm_globalsel.demands import Demands
     from tvm_globalsel.pipeline import Options, compile
     from tvm_globalsel.report.progress import tuning_progress
     from tvm_globalsel.report.tables import summary
@@ -141,6 +210,7 @@ def _compile(args: argparse.Namespace) -> int:
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
         solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights, dump_dir=args.dump_dir,
+        demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):
         compiled = compile(args.model, args.output, options, progress, say)
@@ -215,6 +285,39 @@ def _variants(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.variants import list_variants
 
     list_variants(args.conv, args.threads)
+    return 0
+
+
+def _solve(args: argparse.Namespace) -> int:
+    from tvm_globalsel.trinnity import read_tables, solve_tables
+
+    result = solve_tables(read_tables(args.trinnity), args.solver)
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    from tvm_globalsel.report.costs import print_costs
+
+    print_costs(result)
+    return 0
+
+
+def _pareto(args: argparse.Namespace) -> int:
+    from tvm_globalsel.demands import Demands
+    from tvm_globalsel.pipeline import Options, pareto
+    from tvm_globalsel.report.fronts import print_fronts, rows
+    from tvm_globalsel.report.progress import tuning_progress
+
+    options = Options(
+        target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
+        shapes=dict(args.shape), seed_weights=args.seed_weights,
+        demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
+    )  # fmt: skip
+    with tuning_progress(args.budget) as (progress, say):
+        memory, error = pareto(args.model, options, args.points, progress, say)
+    if args.json:
+        print(json.dumps({"memory": rows(memory), "error": rows(error)}))
+    else:
+        print_fronts(memory, error)
     return 0
 
 

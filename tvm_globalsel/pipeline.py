@@ -22,11 +22,13 @@ from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
+from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
+from tvm_globalsel.limits import Point, error_front, memory_front
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
@@ -39,7 +41,6 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
-from tvm_globalsel.solve import solve
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder).
+    ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"
@@ -58,6 +59,7 @@ class Options:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
     dump_dir: Path | None = None
+    demands: Demands = field(default_factory=Demands)
 
 
 Say = Callable[[str], None]
@@ -75,6 +77,7 @@ class Selected:
     machine: Machine
     target: tvm.target.Target
     context: Context
+    demands: Demands
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,34 @@ def select(
     tuning = _tune(everything, log, measurer, options.budget_s, progress)
     costs = costs_from_log(found, moves, move_candidates, log, context)
     problem = build_problem(network, costs)
-    solution = solve(problem, options.solver)
+    problem = restrict(network, costs, problem, options.demands)
+    solution = answer(network, costs, problem, options.demands, options.solver)
     dump.text("3-solution", f"{solution}")
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
-    return Selected(network, costs, selection, tuning, rejections, machine, target, context)
+    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands)
+
+
+def pareto(
+    model: str | Path | onnx.ModelProto, options: Options | None = None, points: int = 8,
+    progress: Progress | None = None, say: Say = lambda text: None,
+) -> tuple[list[Point], list[Point]]:  # fmt: skip
+    """The fronts of time against peak memory and against accumulated error, ``points`` plans each at most.
+
+    Measures as :func:`compile` does; pins and prohibitions of ``options.demands`` hold, its limits are left out.
+    """
+    options = options or Options()
+    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
+    label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
+    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
+    imported = import_onnx(prepare(loaded, options.shapes, options.seed_weights), label)
+    selected = select(imported.module, options, imported.names, progress, say)
+    needs = account(selected.network, selected.costs, selected.selection.problem)
+    seconds = options.demands.time_limit_s
+    say("solving for time against memory")
+    by_memory = memory_front(needs, points, seconds)
+    say("solving for time against error")
+    return by_memory, error_front(needs, points, seconds)
 
 
 def _tune(

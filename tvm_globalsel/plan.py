@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from tvm_globalsel import __version__
 from tvm_globalsel.candidates import plain_layout
+from tvm_globalsel.demands import account
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import solve
 from tvm_globalsel.solve.regret import regrets
@@ -28,7 +30,10 @@ def make_plan(
     """The plan as JSON data. Times are in seconds; null stands for "not measured" or "impossible"."""
     network, selection = selected.network, selected.selection
     problem, solution = selection.problem, selection.solution
-    every_regret = regrets(problem, solution)
+    # under limits the regrets are those of the network without them, whose optimum is another plan
+    limited = selected.demands.max_memory_bytes is not None or selected.demands.max_error is not None
+    every_regret = regrets(problem, dataclasses.replace(solution, optimal=solution.optimal and not limited))
+    needs = account(network, selected.costs, problem, solution)
     first = len(network.inputs)
     shapes = network.shapes
     return {
@@ -48,6 +53,9 @@ def make_plan(
             for name, value in zip(output_names or list(network.outputs), network.outputs, strict=True)
         ],
         "certificate": certificate(solution),
+        "constraints": selected.demands.to_dict(),
+        "peak_memory": dataclasses.asdict(needs.peak(solution)),
+        "accumulated_error": needs.error(solution),
         "predicted_s": {"selected": _number(solution.cost_s), **baselines(problem)},
         "tuning": {
             "measured": selected.tuning.measured, "from_log": selected.tuning.known, "failed": selected.tuning.failed,

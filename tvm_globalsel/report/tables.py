@@ -33,6 +33,7 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
     )  # fmt: skip
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
+    _needs(console, plan)
     console.print(f"wrote {folder}/model.so and {folder}/plan.json", highlight=False, soft_wrap=True)
 
 
@@ -49,6 +50,7 @@ def explain(plan: dict[str, Any]) -> None:
         console.print("No layout transform was inserted.")
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
+    _needs(console, plan)
 
 
 def explain_node(plan: dict[str, Any], name: str) -> None:
@@ -78,6 +80,29 @@ def explain_node(plan: dict[str, Any], name: str) -> None:
         )  # fmt: skip
     for rejected in node["rejected"]:
         console.print(f"  {rejected['variant']}: not applicable: {rejected['reason']}", highlight=False, soft_wrap=True)
+
+
+def _needs(console: Console, plan: dict[str, Any]) -> None:
+    """Memory, error and the constraints they were chosen under."""
+    if "peak_memory" not in plan:  # written by an earlier version
+        return
+    peak = plan["peak_memory"]
+    console.print(
+        f"Peak memory {peak['total_bytes'] / 2**20:.2f} MiB at {peak['node']}: activations "
+        f"{peak['activation_bytes'] / 2**20:.2f}, workspace {peak['workspace_bytes'] / 2**20:.2f}, packed weights "
+        f"{peak['weight_bytes'] / 2**20:.2f}. Accumulated error {plan['accumulated_error']:.2e} (first order).",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    asked = plan["constraints"]
+    given = [f"--max-memory {asked['max_memory_bytes']}"] if asked["max_memory_bytes"] is not None else []
+    given += [f"--max-error {asked['max_error']}"] if asked["max_error"] is not None else []
+    limited = bool(given)
+    given += [f"--pin {node}={variant}" for node, variant in asked["pin"]]
+    given += [f"--forbid {variant}" for variant in asked["forbid"]]
+    if given:
+        console.print(f"Constraints: {' '.join(given)}.", highlight=False, soft_wrap=True, markup=False)
+    if limited:
+        console.print("What the network would lose, and 'global', are without --max-memory and --max-error.")
 
 
 def _layers(plan: dict[str, Any]) -> Table:
@@ -115,6 +140,9 @@ def _proof(plan: dict[str, Any]) -> str:
     how = ", ".join(f"{name} {count}" for name, count in proof["reductions"].items())
     if proof["optimal"]:
         return f"Proven optimal by {proof['solver']} in {proof['seconds'] * 1e3:.0f} ms ({how or 'no reductions'})."
+    if proof["gap"] is not None:
+        return (f"NOT proven optimal: {proof['solver']} stopped after {proof['seconds']:.1f} s, at most "
+                f"{proof['gap']:.2%} above the best.")  # fmt: skip
     return f"Solver {proof['solver']} proves nothing about this plan ({proof['seconds'] * 1e3:.0f} ms)."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +46,28 @@ def collapse(node: NodeChoices) -> Signatures:
     return _signatures(node, choice, of_choice)
 
 
-def every_choice(node: NodeChoices) -> Signatures:
-    """All choices that are not forbidden, as if no two had the same layouts."""
-    usable = np.isfinite(node.costs_s)
-    return _signatures(node, np.flatnonzero(usable), np.where(usable, np.cumsum(usable) - 1, -1))
+def efficient(node: NodeChoices, demands: Sequence[np.ndarray]) -> Signatures:
+    """For each combination of layouts the choices of which no other is as good in cost and in all of ``demands``.
+
+    ``demands`` are ``(choices,)`` amounts (bytes, errors) that side constraints limit: less is better. Among equals the
+    first stays.
+    """
+    amounts = np.column_stack([node.costs_s, *demands])
+    groups: dict[bytes, list[int]] = {}
+    for index, row in enumerate(np.column_stack([node.in_layouts, node.out_layout])):
+        if node.costs_s[index] < np.inf:
+            groups.setdefault(row.tobytes(), []).append(index)
+    kept: list[int] = []
+    for members in groups.values():
+        for index in members:
+            at_least = (amounts[members] <= amounts[index]).all(1)
+            better = at_least & ((amounts[members] < amounts[index]).any(1) | (np.array(members) < index))
+            if not better.any():
+                kept.append(index)
+    choice = np.array(sorted(kept), dtype=np.int64)
+    of_choice = np.full(node.size, -1)
+    of_choice[choice] = np.arange(choice.size)
+    return _signatures(node, choice, of_choice)
 
 
 def drop_dominated(signatures: Signatures, node: NodeChoices, closed_s: np.ndarray, index: int) -> Signatures:
