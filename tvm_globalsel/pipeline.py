@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import tvm
@@ -28,7 +28,6 @@ from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
-from tvm_globalsel.limits import Point, error_front, memory_front
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
@@ -41,6 +40,9 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+
+if TYPE_CHECKING:
+    from tvm_globalsel.limits import Point
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def pareto(
 
     Measures as :func:`compile` does; pins and prohibitions of ``options.demands`` hold, its limits are left out.
     """
+    from tvm_globalsel.limits import error_front, memory_front  # scipy is slow to import, and few need it
+
     options = options or Options()
     options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
