@@ -101,6 +101,8 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         [sys.executable, "-m", "tvm_globalsel", "compile", str(tmp_path / "e.onnx"), "-o", str(tmp_path / "o"),
          "--tuning-log", str(log_file)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # a test run in the background inherits an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (log_file.exists() and log_file.stat().st_size):
