@@ -166,3 +166,16 @@ def test_variants() -> None:
     shaped = command("variants", "--conv", "64,14,14,32,3,3,2,1,1")
     assert re.search(r"winograd_nhwc: not applicable: .*stride", shaped.stdout)
     assert_refused(command("variants", "--conv", "4,4,4,4,9,9,1,0,1"), "larger than the padded input")
+
+
+def test_explain_gives_exact_reasons(tiny: tuple[Path, Path]) -> None:
+    from tvm_globalsel.report.why import close_calls, fastest_alone, fastest_alone_sentence
+
+    node = {
+        "name": "n", "cost_s": 3e-3,
+        "alternatives": [{"variant": "b", "in": ["NHWC"], "out": "NHWC", "cost_s": 2e-3, "regret_s": 5e-4}],
+    }  # fmt: skip
+    assert "saves 1.000 ms here and costs 1.500 ms elsewhere" in (fastest_alone_sentence(node) or "")
+    assert close_calls({"nodes": [node]})[0].relative_margin == pytest.approx(5e-4 / 3e-3)
+    assert fastest_alone({**node, "cost_s": 1e-3}) is None
+    assert "Closest call: " in command("explain", tiny[1]).stdout

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.report.why import fastest_alone_sentence, robustness_sentence
 
 _FILE_WIDTH = 150
 #: Knobs that repeat the layouts or the target's vector length.
@@ -48,8 +49,11 @@ def explain(plan: dict[str, Any]) -> None:
             console.print(_transform_sentence(transform), highlight=False, soft_wrap=True)
     else:
         console.print("No layout transform was inserted.")
+    for sentence in filter(None, map(fastest_alone_sentence, plan["nodes"])):
+        console.print(sentence, highlight=False, soft_wrap=True)
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
+    console.print(robustness_sentence(plan), highlight=False, soft_wrap=True)
     _needs(console, plan)
 
 
@@ -71,13 +75,9 @@ def explain_node(plan: dict[str, Any], name: str) -> None:
         table.add_row(other["variant"], _knobs(other), _layouts(other), _ms(other["cost_s"]),
                       _rate({**node, **other}), effect)  # fmt: skip
     console.print(table)
-    fastest = min((a for a in node["alternatives"] if a["cost_s"] is not None), key=lambda a: a["cost_s"], default=None)
-    if fastest and fastest["cost_s"] < node["cost_s"] and fastest["regret_s"] is not None:
-        saved = (node["cost_s"] - fastest["cost_s"]) * 1e3
-        console.print(
-            f"Fastest alone is {fastest['variant']} ({_layouts(fastest)}): it saves {saved:.3f} ms here, but the whole "
-            f"network would take {fastest['regret_s'] * 1e3:.3f} ms more.", highlight=False,
-        )  # fmt: skip
+    sentence = fastest_alone_sentence(node)
+    if sentence is not None:
+        console.print(sentence, highlight=False, soft_wrap=True)
     for rejected in node["rejected"]:
         console.print(f"  {rejected['variant']}: not applicable: {rejected['reason']}", highlight=False, soft_wrap=True)
 
