@@ -93,14 +93,21 @@ def plain_layout(shape: tuple[int, ...]) -> str:
 
 
 def measuring_order(found: list[Candidates]) -> list[tuple[Task, Variant]]:
-    """The first instance of every variant, usual winners first, so that any time limit leaves every task measured."""
-    ranked: list[tuple[tuple[int, int], Task, Variant]] = []
+    """The first instance of every variant: the likeliest winner of each task, then family by family.
+
+    The first ``len(found)`` entries are one for each task that has candidates, so that they suffice for some plan.
+    """
+    ranked: list[tuple[tuple[bool, int, int], Task, Variant]] = []
     for number, candidates in enumerate(found):
-        for variant in _instances(candidates, first=True):
-            family = _FAMILY_ORDER.index(variant.family) if variant.family in _FAMILY_ORDER else len(_FAMILY_ORDER)
-            ranked.append(((family, number), candidates.task, variant))
+        instances = sorted(_instances(candidates, first=True), key=_family_rank)
+        for place, variant in enumerate(instances):
+            ranked.append(((place > 0, _family_rank(variant) if place else 0, number), candidates.task, variant))
     ranked.sort(key=lambda item: item[0])
     return [(task, variant) for _, task, variant in ranked]
+
+
+def _family_rank(variant: Variant) -> int:
+    return _FAMILY_ORDER.index(variant.family) if variant.family in _FAMILY_ORDER else len(_FAMILY_ORDER)
 
 
 def refinements(found: list[Candidates], cost_s: Callable[[Task, Variant], float]) -> list[tuple[Task, Variant]]:

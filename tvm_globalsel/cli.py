@@ -10,6 +10,8 @@ import json
 import statistics
 import sys
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
-    c.add_argument("--budget", type=float, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
+    c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     c.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
     c.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
-    c.add_argument("--seed-weights", type=int, metavar="N", help="replace the weights by seeded random ones")
+    c.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
     c.add_argument("--max-memory", type=_bytes, metavar="BYTES", help="peak of activations, workspace and weights")
     c.add_argument("--max-error", type=_error, metavar="E", help="most accumulated relative error of the operators")
     c.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT",
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     k.add_argument("folder", type=Path, metavar="DIR")
     k.add_argument("model", type=Path, metavar="MODEL.onnx")
     k.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error allowed (default 1e-4)")
-    k.add_argument("--seed-weights", type=int, metavar="N", help="default: as it was compiled")
+    k.add_argument("--seed-weights", type=_seed, metavar="N", help="default: as it was compiled")
 
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
@@ -115,9 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     p.add_argument("--threads", type=_positive, default=1, metavar="N")
     p.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
-    p.add_argument("--budget", type=float, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
+    p.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     p.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
-    p.add_argument("--seed-weights", type=int, metavar="N", help="replace the weights by seeded random ones")
+    p.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
     p.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT")
     p.add_argument("--forbid", action="append", default=[], metavar="VARIANT")
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
@@ -150,6 +152,20 @@ def _error(text: str) -> float:
     value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an error; give e.g. 1e-5")
+    return value
+
+
+def _budget(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 63:
+        raise argparse.ArgumentTypeError("must be between 0 and 2**63 - 1")
     return value
 
 
@@ -250,7 +266,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path}: not a readable .npz file of arrays ({type(error).__name__})",
             "write it with numpy.savez(path, input_name=array)",

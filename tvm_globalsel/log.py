@@ -8,6 +8,7 @@ import fcntl
 import functools
 import hashlib
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -94,21 +95,57 @@ def _key(task: dict[str, Any], variant: str, knobs: dict[str, Any], context: Con
     )  # fmt: skip
 
 
+#: Interfaces that every kernel imports and none depends on for its code.
+_INTERFACES = ("te_kernels.task", "te_kernels.variant", "te_kernels.check")
+
+
 @functools.cache
 def variant_revision(name: str) -> str:
-    """Version of a variant's code: a digest of its file and of the private modules it may share, comments excluded.
+    """Version of a variant's code: a digest of its module and of all kernel code it imports, comments excluded.
 
     A changed schedule makes its old measurements invisible instead of silently wrong; a changed docstring does not.
     """
-    module = importlib.import_module(all_variants()[name].__module__)
-    path = Path(str(module.__file__))
     digest = hashlib.sha256()
-    for source in [path, *sorted(path.parent.glob("_[!_]*.py"))]:
-        if source == path or source.stem in path.read_text():
-            digest.update(_code_only(source).encode())
+    for module in sorted(_kernel_imports(all_variants()[name].__module__)):
+        digest.update(_code_only(Path(str(importlib.import_module(module).__file__))).encode())
     return digest.hexdigest()[:12]
 
 
+@functools.cache
+def _kernel_imports(module: str) -> frozenset[str]:
+    """``module`` and, transitively, the modules of ``te_kernels`` that it imports, interfaces left out."""
+    found: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        tree = ast.parse(Path(str(importlib.import_module(name).__file__)).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for other in imported:
+                known = other.startswith("te_kernels.") and not other.startswith(_INTERFACES)
+                if known and _is_module(other):
+                    pending.append(other)
+    return frozenset(found)
+
+
+@functools.cache
+def _is_module(name: str) -> bool:
+    """Whether a dotted name is a module and not something inside one."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is no package
+        return False
+
+
+@functools.cache
 def _code_only(path: Path) -> str:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -117,7 +154,7 @@ def _code_only(path: Path) -> str:
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 body[0] = ast.Pass()
-    return ast.dump(tree)
+    return ast.unparse(tree)
 
 
 class TuningLog:
@@ -220,5 +257,5 @@ def _parse(line: bytes) -> Record | None:
             error=None if error is None else str(error),
             context=vars(context), time=float(body.get("time", 0.0)),
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return None

@@ -68,10 +68,12 @@ class Measurer:
         self._builder: Any = None
         self._runner: Any = None
 
-    def measure(self, requests: list[Request]) -> list[Record]:
-        """Records of all requests, in order. Failures become records with an error; nothing is raised for them."""
+    def measure(self, requests: list[Request], keep: Callable[[list[Record]], None]) -> None:
+        """Measure all requests and hand each batch's records to ``keep`` as soon as it has run.
+
+        Failures become records with an error; nothing is raised for them.
+        """
         batches = [requests[i : i + _KERNELS_PER_BATCH] for i in range(0, len(requests), _KERNELS_PER_BATCH)]
-        records: list[Record] = []
         for batch, results in zip(batches, self._run(batches), strict=True):
             if results is None:  # something took the whole process down: find out what, one kernel at a time
                 singles = [[request] for request in batch]
@@ -79,31 +81,30 @@ class Measurer:
             missing = [i for i, result in enumerate(results) if result.get("error") == "not built"]
             for i, rebuilt in zip(missing, self._run([[batch[i]] for i in missing], errors=True), strict=True):
                 results[i] = rebuilt[0] if rebuilt else {"error": "crashed"}
-            for request, result in zip(batch, results, strict=True):
-                records.append(
-                    make_record(
-                        self.context,
-                        request.task,
-                        request.variant,
-                        costs_s=tuple(result.get("costs_s", ())) if not result.get("error") else (),
-                        relative_error=result.get("relative_error"),
-                        error=result.get("error"),
-                    )
-                )
-        return records
+            keep([self._record(request, result) for request, result in zip(batch, results, strict=True)])
 
-    def _run(self, batches: list[list[Request]], errors: bool = False) -> list[list[dict[str, Any]] | None]:
-        """Build and run batches. A batch that fails as a whole gives None, or with ``errors`` the message."""
+    def _record(self, request: Request, result: dict[str, Any]) -> Record:
+        error = result.get("error")
+        return make_record(
+            self.context,
+            request.task,
+            request.variant,
+            costs_s=() if error else tuple(result.get("costs_s", ())),
+            relative_error=result.get("relative_error"),
+            error=error,
+        )
+
+    def _run(self, batches: list[list[Request]], errors: bool = False) -> Iterator[list[dict[str, Any]] | None]:
+        """Build batches together, run them in turn. One that fails whole gives None, or with ``errors`` its message."""
         if not batches:
-            return []
+            return
         self._start()
         texts = [self._text(batch) for batch in batches]
         inputs = [ms.builder.BuilderInput(self._module(b, t), self.target) for b, t in zip(batches, texts, strict=True)]
         built = self._builder.build(inputs)
-        outcomes: list[list[dict[str, Any]] | None] = []
         for text, result in zip(texts, built, strict=True):
             failure = str(result.error_msg) if result.error_msg is not None else None
-            outcome = None
+            outcome: list[dict[str, Any]] | None = None
             if failure is None:
                 path = str(result.artifact_path)
                 run_input = ms.runner.RunnerInput(path, "cpu", worker.text_to_args(text))
@@ -114,8 +115,7 @@ class Measurer:
                     outcome = worker.results_from_floats([float(x) for x in ran.run_secs])
             if failure is not None and errors:
                 outcome = [{"error": _summary(failure)}]
-            outcomes.append(outcome)
-        return outcomes
+            yield outcome
 
     def _text(self, batch: list[Request]) -> str:
         kernels = [{"task": r.task.to_dict(), "variant": r.variant.name, "knobs": r.variant.knobs} for r in batch]
@@ -129,8 +129,9 @@ class Measurer:
     def _start(self) -> None:
         if self._builder is not None:
             return
-        # read once, before the first parallel kernel of the runner's process
+        # both are inherited by the worker processes; the threads are read before the first parallel kernel
         os.environ["TVM_NUM_THREADS"] = str(self.machine.threads)
+        os.environ.pop("TVM_USE_RUNTIME_LIB", None)
         self._builder = ms.builder.LocalBuilder(
             max_workers=os.cpu_count() or 1, timeout_sec=_BUILD_TIMEOUT_S, f_build=worker.build_batch
         )
@@ -150,34 +151,40 @@ def tune(
     measurer: Measurer,
     budget_s: float,
     progress: Progress | None = None,
+    required: int = 0,
 ) -> Tuning:
-    """Measure what the log does not know yet, in order, until the time is up. Every wave is logged when it ends.
+    """Measure what the log does not know yet, in order, until the time is up; every batch is logged when it has run.
 
+    The first ``required`` requests are measured whatever the time: without them there is no plan.
     ``progress(done, total, what)`` is called as measurements complete.
     """
     start = time.monotonic()
-    keys = {id(r): measurer.context.key(r.task, r.variant) for r in requests}
-    unknown = [r for r in requests if log.get(keys[id(r)]) is None]
+    unknown = [r for r in requests if log.get(measurer.context.key(r.task, r.variant)) is None]
+    required = sum(log.get(measurer.context.key(r.task, r.variant)) is None for r in requests[:required])
     done = failed = 0
     report = progress or (lambda done, total, what: None)
-    if unknown:
-        report(0, len(unknown), "starting TVM's builder and runner")
-    for wave in _waves(unknown):
-        elapsed = time.monotonic() - start
-        if done and elapsed + elapsed / done * len(wave) * 0.5 > budget_s:
-            break
-        report(done, len(unknown), f"{wave[0].task.kind}: {wave[0].variant.name}")
-        records = run_interruptible(partial(measurer.measure, wave))
+
+    def keep(records: list[Record]) -> None:
+        nonlocal done, failed
         log.append(records)
         done += len(records)
         failed += sum(record.error is not None for record in records)
-        report(done, len(unknown), f"{wave[-1].task.kind}: {wave[-1].variant.name}")
+        report(done, len(unknown), f"{records[-1].task['kind']}: {records[-1].variant}")
+
+    if unknown:
+        report(0, len(unknown), "building the first kernels")
+    for wave in _waves(unknown, required):
+        elapsed = time.monotonic() - start
+        expected_s = elapsed / done * len(wave) * 0.5 if done else 0.0
+        if done >= required and elapsed + expected_s >= budget_s:
+            break
+        run_interruptible(partial(measurer.measure, wave, keep))
     return Tuning(done, len(requests) - len(unknown), failed, len(unknown) - done, time.monotonic() - start)
 
 
-def _waves(requests: list[Request]) -> Iterator[list[Request]]:
-    """Waves of batches; neighbours of one task share a batch, so that its oracle is computed once."""
+def _waves(requests: list[Request], required: int) -> Iterator[list[Request]]:
+    """Waves of batches, the required ones first; neighbours of one task share a batch and with it the oracle."""
     size = _KERNELS_PER_BATCH * _BATCHES_PER_WAVE
-    for i in range(0, len(requests), size):
-        wave = requests[i : i + size]
-        yield sorted(wave, key=lambda r: r.task.key)
+    for part in (requests[:required], requests[required:]):
+        for i in range(0, len(part), size):
+            yield sorted(part[i : i + size], key=lambda r: r.task.key)

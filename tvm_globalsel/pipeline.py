@@ -32,6 +32,7 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
+from tvm_globalsel.runtime import fingerprint
 from tvm_globalsel.selection import (
     Costs,
     Selection,
@@ -182,7 +183,9 @@ def _tune(
         record = log.get(measurer.context.key(task, variant))
         return record.cost_s if record else math.inf
 
-    first = tune([Request(t, v) for t, v in measuring_order(everything)], log, measurer, budget_s, progress)
+    ordered = [Request(t, v) for t, v in measuring_order(everything)]
+    tasks = sum(bool(candidates.variants) for candidates in everything)
+    first = tune(ordered, log, measurer, budget_s, progress, required=tasks)
     more = [Request(t, v) for t, v in refinements(everything, cost_s)]
     if first.skipped:
         return dataclasses.replace(first, skipped=first.skipped + len(more))
@@ -201,9 +204,10 @@ def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:
 
 def deploy(executable: Any, plan: dict[str, Any], folder: Path) -> None:
     """Write ``model.so`` and ``plan.json``; the folder changes only when both are complete."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        building.export(executable, Path(temporary))
-        (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1) + "\n")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        library = building.export(executable, Path(temporary))
+        plan = {**plan, "library": fingerprint(library)}
+        (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n")
         for name in (building.LIBRARY, PLAN):
             os.replace(Path(temporary) / name, folder / name)
 

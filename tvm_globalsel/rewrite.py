@@ -85,8 +85,8 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
         return relax.op.reshape(args[0], op.task.to_shape)
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
-    packed = [np.ascontiguousarray(p) for p in variant.pack(op.task, list(op.params))]
-    constants = [relax.const(p if opaque else p.astype(np.float32, copy=False)) for p in packed]
+    packed = [np.array(p, p.dtype if opaque else np.float32, order="C") for p in variant.pack(op.task, list(op.params))]
+    constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
     shape = Layout(layouts.output).physical_shape(op.task.output_shape)
     dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else "float32"
     return relax.call_tir(kernels.add(op.task, variant), [*args, *constants], relax.TensorType(shape, dtype))

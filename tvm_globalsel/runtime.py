@@ -5,6 +5,7 @@ Import this module before anything else imports ``tvm``, else the compiler libra
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -17,6 +18,8 @@ from tvm_globalsel.errors import UserError
 
 _LIBRARY, _PLAN = "model.so", "plan.json"
 _MAX_PLAN_BYTES = 256 << 20
+_MAX_THREADS = 1024
+_RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
 
 
 def read_plan(folder: str | Path) -> dict[str, Any]:
@@ -26,16 +29,33 @@ def read_plan(folder: str | Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_PLAN_BYTES:
             raise UserError(f"{path}: larger than any plan", "compile the model again")
         plan = json.loads(path.read_text())
-        inputs = plan["inputs"] if isinstance(plan, dict) else None
-        if not isinstance(inputs, list) or plan.get("format") != 1:
+        if not isinstance(plan, dict) or plan.get("format") != 1:
             raise ValueError("it is not a plan of this version")
+        threads, library = plan["threads"], plan["library"]
+        if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
+            raise ValueError("its thread count is out of range")
+        str(library["sha256"]), int(library["bytes"]), list(plan["nodes"])
+        for value in [*plan["inputs"], *plan["outputs"]]:
+            if not isinstance(value["name"], str) or not all(0 <= int(size) < 1 << 31 for size in value["shape"]):
+                raise ValueError("an input or output is malformed")
     except OSError as error:
         raise UserError(
             f"{path}: cannot read the plan ({error.strerror})", "give the folder that 'globalsel compile -o' wrote"
         ) from error
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a readable plan ({error})", "compile the model again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path}: not a readable plan ({type(error).__name__}: {str(error)[:100]})", "compile the model again"
+        ) from error
     return plan
+
+
+def fingerprint(library: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a deployed library, as its plan records them."""
+    digest = hashlib.sha256()
+    with open(library, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return {"bytes": library.stat().st_size, "sha256": digest.hexdigest()}
 
 
 class Deployed:
@@ -45,15 +65,24 @@ class Deployed:
         self.folder = Path(folder)
         self.plan = read_plan(folder)
         # both are read when the library is loaded, the threads before the first parallel kernel
-        os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
         os.environ["TVM_NUM_THREADS"] = str(threads or self.plan["threads"])
-        import tvm
+        before = os.environ.get(_RUNTIME_ONLY)
+        os.environ[_RUNTIME_ONLY] = "1"
+        try:
+            import tvm
+        finally:  # processes started later, a tuner's among them, may need the compiler
+            if before is None:
+                del os.environ[_RUNTIME_ONLY]
+            else:
+                os.environ[_RUNTIME_ONLY] = before
         from tvm.runtime import load_module
         from tvm.runtime.vm import VirtualMachine
 
         library = self.folder / _LIBRARY
         if not library.is_file():
             raise UserError(f"{library}: no such file", "compile the model again")
+        if fingerprint(library) != self.plan["library"]:  # a damaged library crashes the process that loads it
+            raise UserError(f"{library}: not the library that plan.json belongs to", "compile the model again")
         try:
             module = load_module(str(library.resolve()))
             self._vm = VirtualMachine(module, tvm.cpu())

@@ -56,11 +56,16 @@ def verify(
 
 
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
-    """Largest absolute difference over the largest absolute reference; infinite on NaN or another shape."""
-    if got.shape != expected.shape or not np.isfinite(got).all():
+    """Largest absolute difference over the largest absolute reference; infinite where shapes, NaN or inf differ."""
+    if got.shape != expected.shape or not np.array_equal(np.isfinite(got), np.isfinite(expected)):
         return float("inf")
-    scale = float(np.abs(expected).max()) or 1.0
-    return float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max()) / scale
+    finite = np.isfinite(expected)
+    if not np.array_equal(got[~finite], expected[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    got, expected = got[finite].astype(np.float64), expected[finite].astype(np.float64)
+    return float(np.abs(got - expected).max()) / (float(np.abs(expected).max()) or 1.0)
 
 
 def reference_session(model: onnx.ModelProto) -> Any:

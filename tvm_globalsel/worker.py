@@ -193,9 +193,12 @@ def _check_opaque(module: Any, index: int, task: OpaqueTask) -> tuple[Any, float
     module[f"oracle{index}"](*args, oracle)
     first = _seconds(module[f"kernel{index}"], [*args, out])
     got, expected = out.numpy().astype(np.float64), oracle.numpy().astype(np.float64)
-    same = np.where(np.isnan(expected), np.isnan(got), np.abs(got - expected) <= 0)
-    scale = float(np.nanmax(np.abs(expected), initial=0.0)) or 1.0
-    error = 0.0 if same.all() else float(np.nanmax(np.abs(got - expected))) / scale
+    finite = np.isfinite(expected)
+    if not np.array_equal(got[~finite], expected[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
+        error = math.inf
+    else:
+        scale = float(np.abs(expected[finite]).max(initial=0.0)) or 1.0
+        error = float(np.abs(got[finite] - expected[finite]).max(initial=0.0)) / scale
     return [*args, out], error, first if first > _SLOW_KERNEL_S else _seconds(module[f"kernel{index}"], [*args, out])
 
 

@@ -179,3 +179,24 @@ def test_explain_gives_exact_reasons(tiny: tuple[Path, Path]) -> None:
     assert close_calls({"nodes": [node]})[0].relative_margin == pytest.approx(5e-4 / 3e-3)
     assert fastest_alone({**node, "cost_s": 1e-3}) is None
     assert "Closest call: " in command("explain", tiny[1]).stdout
+
+
+def test_damaged_library_is_refused_before_it_is_loaded(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("model.so", "plan.json"):
+        (tmp_path / name).write_bytes((tiny[1] / name).read_bytes())
+    whole = (tmp_path / "model.so").read_bytes()
+    (tmp_path / "model.so").write_bytes(whole[:5000])
+    assert_refused(command("run", tmp_path), "not the library that plan.json belongs to")
+    (tmp_path / "model.so").write_bytes(whole)
+    assert command("run", tmp_path).returncode == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, "threads": "x; rm"}))
+    assert_refused(command("run", tmp_path), "not a readable plan")
+
+
+def test_no_time_at_all_still_gives_a_plan(tmp_path: Path) -> None:
+    onnx.save(nets.tiny(), tmp_path / "t.onnx")
+    done = command("compile", tmp_path / "t.onnx", "-o", tmp_path / "o", "--tuning-log", tmp_path / "l", "--budget", 0)
+    assert done.returncode == 0, done.stderr
+    assert "left out for lack of time" in done.stdout
+    assert command("check", tmp_path / "o", tmp_path / "t.onnx").returncode == 0

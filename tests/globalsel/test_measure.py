@@ -128,3 +128,23 @@ def test_other_threads_or_device_are_other_measurements() -> None:
         for tvm in ("0.27.0.post1", "0.28.0")
     }
     assert len(keys) == 4
+
+
+def test_revision_covers_all_kernel_code_that_a_variant_imports() -> None:
+    from tvm_globalsel.log import _code_only, _kernel_imports, variant_revision
+
+    imports = _kernel_imports("te_kernels.conv2d.direct_nhwc")
+    for part in (
+        "conv2d.direct_nhwc",
+        "conv2d._direct",
+        "conv2d._output_stationary",
+        "epilogue",
+        "layout",
+        "vector_math",
+    ):
+        assert f"te_kernels.{part}" in imports
+    assert "te_kernels.conv2d._winograd" not in imports
+    assert variant_revision("direct_nhwc") != variant_revision("direct_nchwc")
+    assert "register tile" not in _code_only(
+        Path(__file__).parents[2] / "te_kernels/conv2d/_output_stationary.py"
+    )  # a docstring

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import tvm
@@ -144,3 +145,19 @@ def test_deployed_module_loads_no_compiler(tiny: tuple[Path, Path]) -> None:
         [sys.executable, "-c", script, str(tiny[1])], capture_output=True, text=True, check=False, cwd=ROOT, env=env
     )
     assert done.stdout.strip() == "False", done.stdout + done.stderr
+
+
+def test_nan_is_no_agreement() -> None:
+    from tvm_globalsel.verify import relative_error
+
+    clean, broken = np.array([1.0, 2.0]), np.array([np.nan, 2.0])
+    assert relative_error(clean, broken) == relative_error(broken, clean) == math.inf
+    assert relative_error(broken, broken) == 0.0
+
+
+def test_deploying_does_not_hinder_the_next_compilation(tiny: tuple[Path, Path]) -> None:
+    from tvm_globalsel.runtime import Deployed
+
+    deployed = Deployed(tiny[1])
+    assert deployed.run(deployed.random_inputs())
+    assert "TVM_USE_RUNTIME_LIB" not in os.environ

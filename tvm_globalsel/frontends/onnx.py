@@ -133,7 +133,7 @@ def _set_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> N
             for size in wanted:
                 dims.add().dim_value = size
         open_dims = [d.dim_param or "?" for d in dims if not d.HasField("dim_value") or d.dim_value < 1]
-        if open_dims or not dims:
+        if open_dims or not value.type.tensor_type.HasField("shape"):
             example = ",".join(str(d.dim_value) if d.dim_value > 0 else "1" for d in dims) or "1,3,224,224"
             raise UserError(
                 f"input {value.name!r} has a dynamic shape ({', '.join(open_dims) or 'no rank'})",

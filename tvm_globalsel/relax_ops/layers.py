@@ -133,10 +133,13 @@ def _dropout(call: Call) -> Any:
 @converts("relax.nn.batch_norm")
 def _batch_norm(call: Call) -> Any:
     constants = call.args[1:5]
-    if not (call.value() and all(isinstance(c, np.ndarray) for c in constants)) or int(call.attrs.axis) != 1:
+    value = call.value()
+    if value is None or not all(isinstance(c, np.ndarray) for c in constants) or int(call.attrs.axis) != 1:
+        return None
+    if call.state.dtypes[value] != "float32":
         return None
     gamma, beta, mean, variance = (c.astype(np.float64) for c in constants)
-    scale = gamma / np.sqrt(variance + float(call.attrs.epsilon)) if call.attrs.scale else 1 / np.sqrt(variance)
+    scale = (gamma if call.attrs.scale else 1.0) / np.sqrt(variance + float(call.attrs.epsilon))
     bias = (beta if call.attrs.center else 0.0) - mean * scale
     task = EltwiseTask(call.shape(0), (Step("scale"), Step("bias")))
     return (call.emit(task, [call.args[0]], [scale, bias]), None, None)

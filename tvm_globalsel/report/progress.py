@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 @contextmanager
 def tuning_progress(budget_s: float) -> Iterator[tuple[Callable[[int, int, str], None], Callable[[str], None]]]:
     """(progress callback, message callback) around a compilation; the bar appears when measuring starts."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     bar = Progress(
-        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
-        TimeElapsedColumn(), TextColumn("{task.fields[what]}"), console=console, transient=False,
+        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}", markup=False),
+        TimeElapsedColumn(), TextColumn("{task.fields[what]}", markup=False), console=console, transient=False,
     )  # fmt: skip
     job = None
     start = time.monotonic()

@@ -18,8 +18,9 @@ SAID_ELSEWHERE = ("data", "out", "layout", "lanes")
 
 def console_for_tables() -> Console:
     """The terminal's own width; wide enough for the tables where the output goes into a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_FILE_WIDTH)
+    # names come from models: nothing in them is markup
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(width=_FILE_WIDTH, markup=False, emoji=False)
 
 
 def summary(plan: dict[str, Any], folder: Path) -> None:
@@ -67,9 +68,7 @@ def explain_node(plan: dict[str, Any], name: str) -> None:
     console = console_for_tables()
     console.print(f"{name}: {_shape(node['task'])}, {node['gflop']:.3f} GFLOP", highlight=False)
     table = Table("variant", "knobs", "layouts", "ms", "GFLOP/s", "whole network", title=f"choices for {name}")
-    table.add_row(
-        f"[bold]{node['variant']}[/]", _knobs(node), _layouts(node), _ms(node["cost_s"]), _rate(node), "chosen"
-    )
+    table.add_row(node["variant"], _knobs(node), _layouts(node), _ms(node["cost_s"]), _rate(node), "chosen")
     for other in node["alternatives"]:
         effect = other["status"] if other["cost_s"] is None else _regret(other["regret_s"])
         table.add_row(other["variant"], _knobs(other), _layouts(other), _ms(other["cost_s"]),
@@ -100,7 +99,7 @@ def _needs(console: Console, plan: dict[str, Any]) -> None:
     given += [f"--pin {node}={variant}" for node, variant in asked["pin"]]
     given += [f"--forbid {variant}" for variant in asked["forbid"]]
     if given:
-        console.print(f"Constraints: {' '.join(given)}.", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"Constraints: {' '.join(given)}.", highlight=False, soft_wrap=True)
     if limited:
         console.print("What the network would lose, and 'global', are without --max-memory and --max-error.")
 
