@@ -7,7 +7,8 @@ What the kernels know (convolution, pooling, ...) becomes its own task; every ot
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,20 +27,23 @@ Constant = np.ndarray
 class Extraction:
     """State of one walk over a Relax function: what each variable holds, and the operators made so far."""
 
-    def __init__(self, module: tvm.IRModule, names: dict[str, list[str]]) -> None:
+    def __init__(self, module: tvm.IRModule, names: dict[str, list[str]], function: str) -> None:
         self.module = module
         self.operators: list[Operator] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self.calls: dict[str, Call] = {}  # value -> the Relax call that made it, for pattern recognition
         self._held: dict[Any, Any] = {}  # relax Var -> value name | numpy constant | tuple of those
-        self._names = {op: iter(list_) for op, list_ in names.items()}
+        counts = Counter(_called_operators(module[function]))
+        # names are matched by order; where the importer made more or fewer calls they would go to the wrong ones
+        self._names = {op: iter(list_) for op, list_ in names.items() if len(list_) == counts[op]}
+        self._hint: str | None = None
         self._counts: dict[str, int] = defaultdict(int)
 
     def name_for(self, relax_op: str) -> str:
         """The model's own name for the next operator of this kind, made unique, else kind and number."""
         short = relax_op.rsplit(".", 1)[-1]
-        base = next(self._names[relax_op], None) if relax_op in self._names else None
+        base, self._hint = self._hint, None
         base = re.sub(r"[^\w./:-]", "_", base) if base else None
         if base and base not in self.shapes:
             return base
@@ -50,12 +54,23 @@ class Extraction:
             if name not in self.shapes:
                 return name
 
+    def begin(self, relax_op: str) -> None:
+        """A call of ``relax_op`` comes next: whatever becomes of it, it uses up one of the model's names."""
+        self._hint = next(self._names.get(relax_op, iter(())), None)
+
     def add(self, name: str, task: Task, inputs: list[str], params: list[np.ndarray] | None = None) -> str:
         """Append an operator and return the name of its value."""
+        if 0 in task.output_shape:
+            raise UserError(f"operator {name!r}: its result {task.output_shape} is empty", "remove it from the model")
         self.operators.append(Operator(name, task, tuple(inputs), tuple(params or ())))
         self.shapes[name] = task.output_shape
         self.dtypes[name] = getattr(task, "out_dtype", "float32")
         return name
+
+    @property
+    def hint(self) -> str | None:
+        """The model's name for the call at hand."""
+        return self._hint
 
     def define(self, var: Any, held: Any) -> None:
         """Record what a variable holds."""
@@ -79,7 +94,7 @@ def extract(module: tvm.IRModule, names: dict[str, list[str]] | None = None, fun
     Raises :class:`UserError` for dynamic shapes and for what no lowering exists.
     """
     func = module[function]
-    state = Extraction(module, names or {})
+    state = Extraction(module, names or {}, function)
     inputs = []
     for param in func.params:
         shape = static_shape(param.ty, f"input {param.name}")
@@ -94,6 +109,13 @@ def extract(module: tvm.IRModule, names: dict[str, list[str]] | None = None, fun
     held = result if isinstance(result, tuple) else (result,)
     outputs = [_as_value(state, item) for item in held]
     return Network(tuple(inputs), tuple(state.operators), tuple(outputs))
+
+
+def _called_operators(func: tvm.relax.Function) -> Iterator[str]:
+    for block in func.body.blocks:
+        for binding in block.bindings:
+            if isinstance(binding.value, relax.Call):
+                yield getattr(binding.value.op, "name", "")
 
 
 def static_shape(ty: Any, what: str) -> tuple[int, ...]:
@@ -120,6 +142,7 @@ def _bind(state: Extraction, binding: Any) -> Any:
     op = getattr(value.op, "name", None)
     if op is None:
         raise UserError(f"a call of {value.op} is not supported", "run the pass before functions are lowered")
+    state.begin(op)
     args = [state.hold(arg) for arg in value.args]
     call = Call(state, op, args, value.attrs, value)
     flat = [item for arg in args for item in (arg if isinstance(arg, tuple) else (arg,))]
@@ -127,7 +150,11 @@ def _bind(state: Extraction, binding: Any) -> Any:
     if tensors and all(isinstance(item, np.ndarray) for item in tensors):
         return FOLDERS[op](call) if op in FOLDERS else _evaluate(call)
     converter = CONVERTERS.get(op)
-    held = converter(call) if converter else None
+    where = state.hint or op
+    try:
+        held = converter(call) if converter else None
+    except ValueError as error:
+        raise UserError(f"operator {where!r}: {error}", "the model is not valid for this input shape") from error
     if held is None:
         held = _opaque(call)
     return held

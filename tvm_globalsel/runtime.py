@@ -107,7 +107,7 @@ class Deployed:
                     f"input {name!r} is {array.dtype}{list(array.shape)}",
                     f"the module was compiled for {spec['dtype']}{spec['shape']}",
                 )
-            ordered.append(np.ascontiguousarray(array))
+            ordered.append(np.asarray(array, order="C"))  # ascontiguousarray would make scalars vectors
         return ordered
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

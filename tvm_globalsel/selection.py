@@ -121,7 +121,9 @@ def build_problem(network: Network, costs: Costs) -> Problem:
             raise UserError(
                 f"operator {op.name!r} ({op.task.kind}): none of its {len(measured)} candidates was measured "
                 f"({'; '.join(errors)[:300]})",
-                "give it more time with --budget, or see 'globalsel variants' for why variants do not apply",
+                "give it more time with --budget"
+                if "not measured" in errors
+                else "its kernels fail on this machine: is the target this machine's?",
             )
         every = [m.variant.layouts(op.task) for m in measured]
         add(

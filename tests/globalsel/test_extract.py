@@ -112,3 +112,29 @@ def test_unsupported_operator_names_the_node() -> None:
     )  # fmt: skip
     with pytest.raises(UserError, match="'odd_one': operator Gurgle is not supported"):
         import_onnx(prepare(onnx.helper.make_model(graph)), "m.onnx")
+
+
+def test_invalid_and_empty_operators_are_named() -> None:
+    net = nets.NetBuilder()
+    y = net.conv("x", 3, 8, 1)
+    bounds = [net.constant(np.array(v), n) for v, n in (([5], "from"), ([5], "to"), ([1], "axis"))]
+    empty = net.node("Slice", [y, *bounds])
+    with pytest.raises(UserError, match="is empty"):
+        network_of(prepare(net.model(empty)))
+
+
+def test_shape_computations_fold_away() -> None:
+    net = nets.NetBuilder()
+    y = net.node("Relu", [net.conv("x", 3, 8, 1)])
+    picked = net.node("Gather", [y, net.constant(np.array([2, 0]), "which")], axis=1)
+    model = prepare(net.model(picked))
+    check_against_runtime(model, simplify(network_of(model)))
+
+
+def test_names_stay_with_their_operators() -> None:
+    net = nets.NetBuilder()
+    mean = net.node("ReduceMean", [net.conv("x", 3, 8, 1)], axes=[2, 3], keepdims=1)
+    pooled = net.node("GlobalAveragePool", [net.conv(mean, 8, 8, 1)])
+    names = {op.name for op in network_of(prepare(net.model(pooled))).operators}
+    assert {"conv0", "conv2"} <= names
+    assert "globalaveragepool3" not in names  # two means, one name: rather none than a wrong one

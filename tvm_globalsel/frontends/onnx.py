@@ -127,7 +127,7 @@ def _set_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> N
         if wanted is not None:
             if len(dims) not in (0, len(wanted)):
                 raise UserError(f"--shape {value.name}: the input has rank {len(dims)}, not {len(wanted)}")
-            if min(wanted) < 1:
+            if min(wanted, default=1) < 1:
                 raise UserError(f"--shape {value.name}: sizes must be positive, got {wanted}")
             del dims[:]
             for size in wanted:

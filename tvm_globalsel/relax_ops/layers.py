@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from tvm import relax
 
 from te_kernels.epilogue import Step
 from te_kernels.task import ConcatTask, ConvTask, DenseTask, EltwiseTask, PoolTask, SoftmaxTask, ViewTask
@@ -143,3 +144,14 @@ def _batch_norm(call: Call) -> Any:
     bias = (beta if call.attrs.center else 0.0) - mean * scale
     task = EltwiseTask(call.shape(0), (Step("scale"), Step("bias")))
     return (call.emit(task, [call.args[0]], [scale, bias]), None, None)
+
+
+@converts("relax.shape_of")
+def _shape_of(call: Call) -> Any:
+    """Shapes are static: computations on them fold away."""
+    return relax.ShapeExpr(list(call.shape(0)))
+
+
+@converts("relax.shape_to_tensor")
+def _shape_to_tensor(call: Call) -> Any:
+    return np.array([int(size) for size in call.args[0].values], np.int64)

@@ -97,6 +97,10 @@ def lowered_task(
     order = [i for i, h in enumerate(held) if isinstance(h, str)] + [
         i for i, h in enumerate(held) if not isinstance(h, str)
     ]
+    if not isinstance(call.expr.ty, relax.TensorType) and call.op != "relax.split":
+        where = call.state.hint or call.op
+        raise UserError(f"operator {where!r} ({call.op}): it has several results, or is not float32 where only that is "
+                        "supported", "export the model in float32")  # fmt: skip
     builder = relax.BlockBuilder()
     with builder.function("main", [variables[i] for i in order]):
         with builder.dataflow():
