@@ -66,14 +66,6 @@ class Network:
         """Logical shape of every value."""
         return {v.name: v.shape for v in self.inputs} | {o.name: o.task.output_shape for o in self.operators}
 
-    def consumers(self) -> dict[str, list[Operator]]:
-        """Operators that read each value (once for each reading input); graph outputs are not counted."""
-        readers: dict[str, list[Operator]] = {name: [] for name in self.shapes}
-        for op in self.operators:
-            for name in op.inputs:
-                readers[name].append(op)
-        return readers
-
 
 def weight_bytes(network: Network) -> int:
     """Bytes of all constants, as the model has them."""

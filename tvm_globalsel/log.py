@@ -12,6 +12,7 @@ import importlib.util
 import json
 import math
 import os
+import statistics
 import time
 import warnings
 from collections.abc import Iterable
@@ -69,9 +70,7 @@ class Record:
         """Median cost; infinite for a failed measurement."""
         if self.error or not self.costs_s:
             return math.inf
-        ordered = sorted(self.costs_s)
-        middle = len(ordered) // 2
-        return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+        return statistics.median(self.costs_s)
 
     def to_json(self) -> str:
         """One line."""
