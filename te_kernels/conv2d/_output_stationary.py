@@ -245,15 +245,16 @@ def _output_loops(sch: Any, out: Any, geometry: Geometry, layout: str) -> tuple[
 
 
 def _block(geometry: Geometry, machine: Machine) -> tuple[int, int]:
-    """Tile rows, and tiles in each, of one block: its input fills at most half of L2, every thread gets a share."""
+    """Tile rows, and tiles in each, of one block: its input leaves most of L2 to weights and output."""
     t, tile = geometry.task, geometry.tile
+    limit = machine.l2_bytes * 3 // 8
     row_bytes = 4 * t.c * geometry.padded_input[1]
     halo = (t.r - 1) * t.dilation[0]
-    rows = (machine.l2_bytes // 2 // row_bytes - halo) // (t.stride[0] * tile.rows)
+    rows = (limit // row_bytes - halo) // (t.stride[0] * tile.rows)
     tiles = geometry.pixel_tiles
     if geometry.row_tiles == 1 and not geometry.needs_copy:  # one long row: the flat view
-        limit = machine.l2_bytes // 2 // (4 * t.c * tile.pixels)
-        tiles = _even(tiles, max(1, min(limit, cdiv(tiles, machine.threads))))
+        fitting = limit // (4 * t.c * tile.pixels)
+        tiles = _even(tiles, max(1, min(fitting, cdiv(tiles, machine.threads))))
     return _even(geometry.row_tiles, max(1, min(rows, cdiv(geometry.row_tiles, machine.threads)))), tiles
 
 
