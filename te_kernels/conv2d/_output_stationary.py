@@ -186,7 +186,7 @@ def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tir
     out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
     n, g, k, h, w, lane = _output_loops(sch, out, geometry, layouts.output)
     ko, v = sch.split(k, [None, tile.vectors])
-    rows_in_block, tiles_in_block = _block(geometry, machine)
+    rows_in_block, tiles_in_block = block(geometry, machine)
     ho, row, hi = sch.split(h, [None, rows_in_block, tile.rows])
     wb, wo, wi = sch.split(w, [None, tiles_in_block, tile.pixels])
     sch.reorder(n, ho, wb, g, ko, row, wo, hi, wi, v, lane)
@@ -244,7 +244,7 @@ def _output_loops(sch: Any, out: Any, geometry: Geometry, layout: str) -> tuple[
     return n, g, k, h, w, lane
 
 
-def _block(geometry: Geometry, machine: Machine) -> tuple[int, int]:
+def block(geometry: Geometry, machine: Machine) -> tuple[int, int]:
     """Tile rows, and tiles in each, of one block: its input leaves most of L2 to weights and output."""
     t, tile = geometry.task, geometry.tile
     limit = machine.l2_bytes * 3 // 8
