@@ -248,14 +248,22 @@ def block(geometry: Geometry, machine: Machine) -> tuple[int, int]:
     """Tile rows, and tiles in each, of one block: its input leaves most of L2 to weights and output."""
     t, tile = geometry.task, geometry.tile
     limit = machine.l2_bytes * 3 // 8
-    row_bytes = 4 * t.c * geometry.padded_input[1]
-    halo = (t.r - 1) * t.dilation[0]
-    rows = (limit // row_bytes - halo) // (t.stride[0] * tile.rows)
+    columns = geometry.padded_input[1]
+    if not geometry.needs_copy:  # a stride longer than the window leaves rows and pixels out
+        columns = min(columns, geometry.pixel_tiles * tile.pixels * t.s)
+
+    def fits(tile_rows: int) -> bool:
+        rows = (tile_rows * tile.rows - 1) * t.stride[0] + (t.r - 1) * t.dilation[0] + 1
+        if not geometry.needs_copy:
+            rows = min(rows, tile_rows * tile.rows * t.r)
+        return 4 * t.c * columns * rows <= limit
+
+    rows = max((n for n in range(1, geometry.row_tiles + 1) if fits(n)), default=1)
     tiles = geometry.pixel_tiles
     if geometry.row_tiles == 1 and not geometry.needs_copy:  # one long row: the flat view
         fitting = limit // (4 * t.c * tile.pixels)
         tiles = _even(tiles, max(1, min(fitting, cdiv(tiles, machine.threads))))
-    return _even(geometry.row_tiles, max(1, min(rows, cdiv(geometry.row_tiles, machine.threads)))), tiles
+    return _even(geometry.row_tiles, min(rows, cdiv(geometry.row_tiles, machine.threads))), tiles
 
 
 def _even(total: int, limit: int) -> int:
