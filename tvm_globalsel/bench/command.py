@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     if not options.selections:
         raise UserError("--selections names no plan", "e.g. --selections global,local")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     done: list[NetworkResult] = []
 
     def report(result: NetworkResult) -> None:

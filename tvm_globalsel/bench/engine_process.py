@@ -61,7 +61,8 @@ class Host:
             return self._load(request)
         if "run" in request:
             outputs = self._session.run()
-            np.savez(request["run"], **{str(i): np.asarray(output) for i, output in enumerate(outputs)})
+            arrays = {str(i): np.asarray(output) for i, output in enumerate(outputs)}
+            np.savez(request["run"], **arrays)  # type: ignore[arg-type]
             return {}
         if "time" in request:
             return {"seconds": self._time(request["time"], request["warm"])}

@@ -26,7 +26,7 @@ def print_network(result: NetworkResult, load: bool, console: Console) -> None:
     )
     table = Table(title=title, title_justify="left")
     table.add_column("engine")
-    columns = ["median ms", "min ms", "best peer / it", "of FMA peak", "error"]
+    columns = ["median ms", "min ms", "best peer = 1", "of FMA peak", "error"]
     for name in [*columns, *(["import s", "load s", "resident MiB"] if load else [])]:
         table.add_column(name, justify="right")
     for label, figures in sorted(result.engines.items(), key=lambda item: item[1].median_s):

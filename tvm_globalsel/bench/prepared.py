@@ -85,10 +85,20 @@ def static_model(path: Path, options: Options, batch: int | None, cache: Cache) 
         loaded = load_model(path)
         if batch is not None:
             set_batch(loaded, batch)
-        onnx.save(prepare(loaded, options.shapes, options.seed_weights), str(folder / f"{name}.onnx"))
+        static = prepare(loaded, options.shapes, options.seed_weights)
+        _spell_out_softmax(static)
+        onnx.save(static, str(folder / f"{name}.onnx"))
 
     file = cache.folder(f"{name}-onnx", facts, make) / f"{name}.onnx"
     return Model(name, file, _digest(file))
+
+
+def _spell_out_softmax(model: onnx.ModelProto) -> None:
+    """Name the axis of every softmax: its default changed with opset 13, and converters take the new one for all."""
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    for node in model.graph.node:
+        if node.op_type in ("Softmax", "LogSoftmax") and not any(a.name == "axis" for a in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute("axis", 1 if version < 13 else -1))
 
 
 def our_entrant(model: Model, selection: str, options: Options, cache: Cache, compiler: dict[str, Any]) -> Entrant:

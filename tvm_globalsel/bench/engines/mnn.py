@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Session:
     def __init__(self, model: Path, folder: Path, threads: int) -> None:
         import MNN
 
-        self._mnn = MNN
+        self._mnn: Any = MNN
         self._interpreter = MNN.Interpreter(str(folder / "net.mnn"))
         configuration = {"backend": "CPU", "precision": _HIGH, "numThread": threads}
         self._session = self._interpreter.createSession(configuration)
@@ -35,13 +36,7 @@ class Session:
     def feed(self, inputs: dict[str, np.ndarray]) -> None:
         tensors = self._interpreter.getSessionInputAll(self._session)
         for name, array in inputs.items():
-            host = self._mnn.Tensor(
-                array.shape,
-                self._mnn.Halide_Type_Float,
-                np.ascontiguousarray(array),
-                self._mnn.Tensor_DimensionType_Caffe,
-            )
-            tensors[name].copyFrom(host)
+            tensors[name].copyFrom(self._host(array.shape, np.ascontiguousarray(array)))
         self._outputs = self._interpreter.getSessionOutputAll(self._session)
 
     def run(self) -> list[np.ndarray]:
@@ -49,9 +44,11 @@ class Session:
         results = []
         for tensor in self._outputs.values():
             shape = tensor.getShape()
-            host = self._mnn.Tensor(
-                shape, self._mnn.Halide_Type_Float, np.empty(shape, np.float32), self._mnn.Tensor_DimensionType_Caffe
-            )
+            host = self._host(shape, np.empty(shape, np.float32))
             tensor.copyToHostTensor(host)
             results.append(np.array(host.getNumpyData(), np.float32).reshape(shape))
         return results
+
+    def _host(self, shape: tuple[int, ...], data: np.ndarray) -> Any:
+        """A tensor of MNN in NCHW order; its own order is another one."""
+        return self._mnn.Tensor(shape, self._mnn.Halide_Type_Float, data, self._mnn.Tensor_DimensionType_Caffe)

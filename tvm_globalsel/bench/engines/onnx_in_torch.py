@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import Tensor
 from torch.nn import functional
 
-Tensor = torch.Tensor
 Attributes = dict[str, Any]
 
 
@@ -85,9 +85,8 @@ def _padded(x: Tensor, attributes: Attributes, window: tuple[int, int], value: f
     if kind in ("SAME_UPPER", "SAME_LOWER"):
         for axis in (0, 1):
             size = x.shape[2 + axis]
-            need = max(
-                0, (-(-size // strides[axis]) - 1) * strides[axis] + dilations[axis] * (window[axis] - 1) + 1 - size
-            )
+            reach = (-(-size // strides[axis]) - 1) * strides[axis] + dilations[axis] * (window[axis] - 1) + 1
+            need = max(0, reach - size)
             pads[axis], pads[axis + 2] = need // 2, need - need // 2
             if kind == "SAME_LOWER":
                 pads[axis], pads[axis + 2] = pads[axis + 2], pads[axis]
