@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
-    c = command("compile", _compile, "compile an ONNX model into a folder: model.so and plan.json")
+    c = command("compile", _compile, "compile an ONNX model into a folder: model.so, weights.bin and plan.json")
     c.add_argument("model", type=Path, metavar="MODEL.onnx")
     c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
