@@ -84,7 +84,8 @@ def read_weights(path: Path, record: dict[str, Any]) -> list[np.ndarray]:
 
 
 def _memory(size: int) -> memoryview:
-    block = mmap.mmap(-1, max(1, size))
+    # private: the default is memory shared with child processes, which has no large pages
+    block = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         block.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(block)[:size]

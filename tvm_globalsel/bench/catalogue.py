@@ -45,7 +45,7 @@ def engines() -> dict[str, Engine]:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)  # imports nothing but numpy, see the package's docstring
-        found[path.stem] = Engine(path.stem, path, tuple(module.MODULES))
+        found[path.stem] = Engine(path.stem, path, (*module.MODULES, *getattr(module, "CONVERTERS", ())))
     return found
 
 
@@ -85,8 +85,12 @@ import importlib.metadata as metadata, importlib.util as util, json, sys
 named = metadata.packages_distributions() if hasattr(metadata, "packages_distributions") else {}
 found = {}
 for module in json.loads(sys.argv[1]):
-    if util.find_spec(module):
-        distributions = named.get(module, [])
+    try:
+        present = util.find_spec(module)
+    except ImportError:  # of the package that a dotted name is in
+        continue
+    if present:
+        distributions = named.get(module.split(".")[0], [])
         found[module] = metadata.version(distributions[0]) if distributions else "?"
 print(json.dumps(found))
 """

@@ -79,6 +79,7 @@ def static_model(path: Path, options: Options, batch: int | None, cache: Cache) 
     facts = {
         "source": _digest(_existing(path)), "batch": batch, "seed": options.seed_weights,
         "shapes": {n: list(s) for n, s in options.shapes.items()},
+        "sources": [_sources_digest(), _digest(Path(__file__))],
     }  # fmt: skip
 
     def make(folder: Path) -> None:

@@ -4,7 +4,9 @@ An engine file is loaded by path into a process of its own, by any interpreter t
 the engine and what converts models for it, but nothing of this package (``globalsel.py`` alone does). It defines
 
 ``MODULES``
-    names that its interpreter must be able to import, else the engine is listed as missing;
+    names that its interpreter must be able to import, else the engine is listed as missing; imported before a session;
+``CONVERTERS`` (optional)
+    further such names, which only ``prepare`` imports;
 ``ENVIRONMENT`` (optional)
     variables to be set before the modules are imported for a session;
 ``prepare(model, folder, threads)``

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-MODULES = ("ncnn", "pnnx", "onnx")
+MODULES = ("ncnn",)
+CONVERTERS = ("pnnx", "onnx")
 
 
 def prepare(model: Path, folder: Path, threads: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-MODULES = ("torch", "onnx")
+MODULES = ("torch", "onnx")  # onnx: the graph is translated whenever it is loaded
 
 
 def prepare(model: Path, folder: Path, threads: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 MODULES = ("tvm",)
+CONVERTERS = ("onnx",)
 ENVIRONMENT = {"TVM_USE_RUNTIME_LIB": "1"}  # to load it; preparing takes the compiler
 
 
