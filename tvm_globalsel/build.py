@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.memory_plan import planning
 from tvm_globalsel.weights import DTYPES
 
 LIBRARY = "model.so"
@@ -27,10 +28,7 @@ def vm_pipeline() -> tvm.transform.Pass:
     """
     return tvm.transform.Sequential(
         [
-            relax.transform.ToNonDataflow(),
-            relax.transform.RemovePurityChecking(),
-            relax.transform.CallTIRRewrite(),
-            relax.transform.StaticPlanBlockMemory(),
+            planning(),
             relax.transform.LowerAllocTensor(),
             relax.transform.KillAfterLastUse(),
             relax.transform.LowerRuntimeBuiltin(),
