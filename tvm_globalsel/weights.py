@@ -34,7 +34,7 @@ def write_weights(arrays: Sequence[np.ndarray], path: Path) -> dict[str, Any]:
             padding = b"\0" * (-position % _ALIGNMENT)
             position += len(padding)
             tensors.append({"offset": position, "shape": list(array.shape), "dtype": str(array.dtype)})
-            content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             for part in (padding, content):
                 file.write(part)
                 digest.update(part)

@@ -69,7 +69,9 @@ def find(names: list[str], pythons: list[str]) -> tuple[list[Hosted], dict[str, 
         if python is None:
             lacking = [m for m in wanted if not any(m in present[p] for p in pythons)]
             what = f"{', '.join(lacking)} not installed" if lacking else "no interpreter has all of its modules"
-            missing[name] = f"{what} (needs {', '.join(wanted)}: pip install 'tvm-globalsel[peers]', or --peer-python)"
+            extra = "peers-tflite" if name == "tflite" else "peers"
+            advice = f"pip install 'tvm-globalsel[{extra}]', or --peer-python"
+            missing[name] = f"{what} (needs {', '.join(wanted)}: {advice})"
         else:
             hosted.append(Hosted(known[name], python, tuple(f"{m} {present[python][m]}" for m in wanted)))
     return hosted, missing

@@ -108,7 +108,7 @@ def plot(results: Sequence[NetworkResult], path: Path) -> None:
     axes.set_ylabel("speed relative to the best peer")
     first = results[0]
     axes.set_title(f"float32, batch {first.batch}, {first.threads} thread(s); higher is faster")
-    axes.legend(ncols=4, fontsize="small")
+    figure.legend(ncols=4, fontsize="small", loc="outside lower center")
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
