@@ -55,8 +55,10 @@ class Gauge:
     """Probes, compiled once. ``peak_gflops`` is the best rate the FMA probe has reached so far, on all ``threads``."""
 
     def __init__(self, target: tvm.target.Target, machine: Machine, threads: int = 1) -> None:
-        self._target, self._machine = target, machine
-        func, self._probe_flops = probes.fma(machine, _PROBE_ITERATIONS, threads)
+        self._target, self._machine, self._threads = target, machine, threads
+        # waking another thread must not count beside the work
+        iterations = _PROBE_ITERATIONS if threads == 1 else 10 * _PROBE_ITERATIONS
+        func, self._probe_flops = probes.fma(machine, iterations, threads)
         lanes = machine.vector_lanes
         factors = np.repeat(np.array([0.5, 1.0], np.float32), lanes)
         sums = np.ones(threads * (machine.vector_registers - 4) * lanes, np.float32)
@@ -71,7 +73,13 @@ class Gauge:
 
     def probe_gflops(self) -> float:
         """One run of the probe (under a millisecond); raises the peak when it was faster than any before."""
-        rate = self._probe_flops / min(self._evaluator(*self._arguments).results) / 1e9
+        allowed = os.sched_getaffinity(0)
+        if self._threads > 1:  # TVM binds its worker i to CPU i, but leaves this thread where it is: maybe on the same
+            os.sched_setaffinity(0, {min(allowed)})
+        try:
+            rate = self._probe_flops / min(self._evaluator(*self._arguments).results) / 1e9
+        finally:
+            os.sched_setaffinity(0, allowed)
         self.peak_gflops = max(self.peak_gflops, rate)
         return rate
 
@@ -135,5 +143,6 @@ def stay_on_one_cpu() -> None:
 
 
 def stay_on_cpus(count: int) -> None:
-    """The same on ``count`` CPUs, the last ones that this process may use (all, where there are not so many)."""
-    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-count:]))
+    """The same on ``count`` CPUs: the last one, or the first ones, to which TVM binds the threads of its pool."""
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, set(cpus[-1:] if count == 1 else cpus[:count]))
