@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     r.add_argument("--input", type=Path, metavar="X.npz", help="arrays by input name (default: seeded random)")
     r.add_argument("--output", type=Path, metavar="Y.npz")
     r.add_argument("--repeat", type=_positive, metavar="N", help="time N runs: median and minimum")
+    r.add_argument("--warmup", type=_count, default=3, metavar="N", help="runs before the timed ones (default 3)")
     r.add_argument("--threads", type=_positive, metavar="N", help="default: those it was compiled for")
     r.add_argument("--json", action="store_true")
 
@@ -138,6 +139,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
     return value
 
 
@@ -255,7 +263,7 @@ def _run(args: argparse.Namespace) -> int:
             raise UserError(f"{args.output}: cannot be written ({error.strerror})", "choose another file") from error
     result["outputs"] = {name: list(array.shape) for name, array in outputs.items()}
     if args.repeat:
-        taken = deployed.latencies_s(arrays, args.repeat)
+        taken = deployed.latencies_s(arrays, args.repeat, args.warmup)
         result |= {"median_ms": statistics.median(taken) * 1e3, "min_ms": min(taken) * 1e3, "repeat": args.repeat}
     if args.json:
         print(json.dumps(result))
