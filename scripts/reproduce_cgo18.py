@@ -58,6 +58,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", default="1,2", help="numbers of threads (default 1,2)")
     parser.add_argument("--budget", type=float, default=300, metavar="SECONDS",
                         help="for measuring kernels, a network and number of threads (default 300)")  # fmt: skip
+    parser.add_argument("--tune-only", action="store_true", help="fill the tuning log; build and time nothing")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every plan (default 3; sum2d has one)")
     parser.add_argument("--tuning-log", type=Path, default=Path("out/cgo18.jsonl"), metavar="FILE")
     parser.add_argument("--json", type=Path, default=Path("out/cgo18.json"), metavar="F", help="results, kept there")
@@ -84,10 +85,15 @@ def main() -> None:
             known = results.get(net, {}).get(threads)
             if known and not known["tuning"]["out_of_time"]:
                 continue
-            results.setdefault(net, {})[threads] = one(net, int(threads), torch, args)
+            found = one(net, int(threads), torch, args)
+            if found is None:
+                continue
+            results.setdefault(net, {})[threads] = found
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(results, indent=1) + "\n")
-    shown = {net: {t: results[net][t] for t in args.threads} for net in args.nets}
+    shown = {net: {t: results[net][t] for t in args.threads if t in results[net]} for net in args.nets if net in results}
+    if not shown:
+        return
     print(tables(shown))
     if args.plot:
         from cgo18_report import plot
@@ -97,7 +103,7 @@ def main() -> None:
         print(f"wrote {args.plot}")
 
 
-def one(net: str, threads: int, torch: str | None, args: argparse.Namespace) -> dict[str, Any]:
+def one(net: str, threads: int, torch: str | None, args: argparse.Namespace) -> dict[str, Any] | None:
     """Measure, solve, build and time one network on so many threads."""
     with tempfile.TemporaryDirectory(prefix="cgo18-") as name, tuning_progress(args.budget) as (progress, say):
         folder = Path(name)
@@ -106,6 +112,9 @@ def one(net: str, threads: int, torch: str | None, args: argparse.Namespace) -> 
         options = Options(threads=threads, tuning_log=args.tuning_log, budget_s=args.budget)
         say(f"{net}, {threads} thread(s)")
         found = study(model, net, options, progress, say)
+        if args.tune_only:
+            print(f"{net}, {threads} thread(s): {found.tuning.skipped} kernels are left to measure", flush=True)
+            return None
         plans, built = {}, {}
         for contender in found.contenders:
             if contender.solution is not None:
