@@ -1,7 +1,7 @@
 """Caffe's pooling, whose windows are not ONNX's: sizes round up, and averages count declared padding but no more.
 
 Caffe (src/caffe/layers/pooling_layer.cpp): ``out = ceil((size + 2 pad - kernel) / stride) + 1``, less one where, with
-padding, the last window would start beyond the input and its leading padding. What the last window reads beyond the
+padding on either axis, the last window would start beyond the input and its leading padding. What the last window reads beyond the
 trailing padding becomes explicit padding here, so that no rounding mode is needed.
 """
 
@@ -39,8 +39,8 @@ class Windows:
         return np.minimum(starts + self.kernel, self.size + self.pad) - starts
 
 
-def windows(layer: Layer, size: int, kernel: int, stride: int, pad: int, floor: bool) -> Windows:
-    """Where the windows lie; raises :class:`UserError` when one would be empty."""
+def windows(layer: Layer, size: int, kernel: int, stride: int, pad: int, padded: bool, floor: bool) -> Windows:
+    """Where the windows lie; ``padded`` says whether either axis is. Raises :class:`UserError` when one is empty."""
     if not (kernel and stride) or pad >= kernel:
         raise layer.refuse(f"kernel {kernel}, stride {stride}, padding {pad}")
     room = size + 2 * pad - kernel
@@ -48,7 +48,7 @@ def windows(layer: Layer, size: int, kernel: int, stride: int, pad: int, floor: 
         raise layer.refuse(f"a window of {kernel} on {size} elements with padding {pad}")
     out = (room if floor else room + stride - 1) // stride + 1
     if (out - 1) * stride >= size + pad:
-        if not pad:
+        if not padded:
             raise layer.refuse(f"stride {stride} with kernel {kernel} puts a window outside of the {size} elements")
         out -= 1
     return Windows(size, kernel, stride, pad, out)
@@ -76,7 +76,7 @@ def pooling(layer: Layer, graph: GraphWriter) -> None:
     if param.global_pooling:
         kernel, stride, pad = (sizes[0], sizes[1]), (1, 1), (0, 0)
     down, across = (
-        windows(layer, *of_axis, param.round_mode == _FLOOR)
+        windows(layer, *of_axis, any(pad), param.round_mode == _FLOOR)
         for of_axis in zip(sizes, kernel, stride, pad, strict=True)
     )
     out = (n, c, down.out, across.out)
