@@ -34,13 +34,17 @@ def prototxt(net: str, folder: Path) -> tuple[Path, dict[str, tuple[int, ...]]]:
 
 def vgg(net: str) -> str:
     """A VGG network in Caffe's text format."""
-    layers = ['name: "%s"' % TITLES[net], _layer("data", "Input", None, "input_param { shape { dim: [1, 3, 224, 224] } }")]
+    shape = "input_param { shape { dim: [1, 3, 224, 224] } }"
+    layers = [f'name: "{TITLES[net]}"', _layer("data", "Input", None, shape)]
     blob = "data"
     for group, convolutions in enumerate(_VGG[net], start=1):
         for number, (channels, kernel) in enumerate(convolutions, start=1):
             name = f"conv{group}_{number}"
             param = f"convolution_param {{ num_output: {channels} kernel_size: {kernel} pad: {kernel // 2} }}"
-            layers += [_layer(name, "Convolution", blob, param), _layer(f"relu{group}_{number}", "ReLU", name, "", name)]
+            layers += [
+                _layer(name, "Convolution", blob, param),
+                _layer(f"relu{group}_{number}", "ReLU", name, "", name),
+            ]
             blob = name
         layers.append(_layer(f"pool{group}", "Pooling", blob, "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"))
         blob = f"pool{group}"

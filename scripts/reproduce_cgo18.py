@@ -12,8 +12,8 @@ Bars, for AlexNet, VGG-B, -C, -E and GoogLeNet (float32, batch 1, seeded weights
 "Predicted" is what the solver minimised, a sum of measured kernels; "measured" is the deployed network, end to end: the
 median of the medians of --rounds turns, every turn a process of its own. Every result is compared with ONNX Runtime.
 
-A run goes on where the last one stopped: kernels through the tuning log, networks through --json (a network is done when
---budget did not cut its measuring short).
+A run goes on where the last one stopped: kernels through the tuning log, networks through --json (a network is done
+when --budget did not cut its measuring short).
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def main() -> None:
             results.setdefault(net, {})[threads] = found
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(results, indent=1) + "\n")
-    shown = {net: {t: results[net][t] for t in args.threads if t in results[net]} for net in args.nets if net in results}
+    done = {net: results[net] for net in args.nets if net in results}
+    shown = {net: {t: done[net][t] for t in args.threads if t in done[net]} for net in done}
     if not shown:
         return
     print(tables(shown))

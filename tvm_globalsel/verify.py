@@ -34,7 +34,7 @@ def verify(
     folder: str | Path, model: str | Path, seed_weights: int | None = None, tolerance: float = TOLERANCE,
     samples: int = 2, weights: Path | None = None,
 ) -> Verdict:  # fmt: skip
-    """Run both on ``samples`` seeded inputs. The model must be the one that was compiled (same seed or file of weights)."""
+    """Run both on ``samples`` seeded inputs. The model must be the one that was compiled, with the same weights."""
     deployed = Deployed(folder)
     shapes = {i["name"]: tuple(i["shape"]) for i in deployed.plan["inputs"]}
     if seed_weights is None and weights is None:

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+Pair = tuple[int, int]
+
 
 def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool) -> int:
     """PoolingLayer::Reshape; ``padded`` says whether either axis is."""
@@ -15,10 +17,11 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool) -> 
     return pooled
 
 
-def pool(x: np.ndarray, mode: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]) -> np.ndarray:
+def pool(x: np.ndarray, mode: str, kernel: Pair, stride: Pair, pad: Pair) -> np.ndarray:
     """PoolingLayer::Forward_cpu."""
     n, c, height, width = x.shape
-    oh, ow = (pooled_size(s, k, t, p, any(pad)) for s, k, t, p in zip((height, width), kernel, stride, pad, strict=True))
+    axes = zip((height, width), kernel, stride, pad, strict=True)
+    oh, ow = (pooled_size(*axis, any(pad)) for axis in axes)
     out = np.zeros((n, c, oh, ow))
     for ph in range(oh):
         for pw in range(ow):
@@ -29,14 +32,14 @@ def pool(x: np.ndarray, mode: str, kernel: tuple[int, int], stride: tuple[int, i
             else:
                 h1, w1 = min(h0 + kernel[0], height + pad[0]), min(w0 + kernel[1], width + pad[1])
                 size = (h1 - h0) * (w1 - w0)
-                out[:, :, ph, pw] = x[:, :, max(h0, 0) : min(h1, height), max(w0, 0) : min(w1, width)].sum((2, 3)) / size
+                total = x[:, :, max(h0, 0) : min(h1, height), max(w0, 0) : min(w1, width)].sum((2, 3))
+                out[:, :, ph, pw] = total / size
     return out
 
 
 def convolution(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: tuple[int, int], pad: tuple[int, int],
-    dilation: tuple[int, int], groups: int,
-) -> np.ndarray:  # fmt: skip
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, pad: Pair, dilation: Pair, groups: int
+) -> np.ndarray:
     """BaseConvolutionLayer, as sums over the kernel's elements."""
     k, per_group, r, s = weight.shape
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad[0], pad[0]), (pad[1], pad[1])))

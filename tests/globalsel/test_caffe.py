@@ -137,16 +137,19 @@ layer { name: "bn" type: "BatchNorm" bottom: "c1" top: "c1" batch_norm_param { u
 layer { name: "sc" type: "Scale" bottom: "c1" top: "c1" scale_param { bias_term: true } }
 layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" relu_param { negative_slope: 0.1 } }
 layer { name: "n1" type: "LRN" bottom: "c1" top: "n1" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 } }
-layer { name: "n2" type: "LRN" bottom: "n1" top: "n2" lrn_param { local_size: 3 alpha: 0.9 norm_region: WITHIN_CHANNEL } }
+layer { name: "n2" type: "LRN" bottom: "n1" top: "n2" lrn_param {
+  local_size: 3 alpha: 0.9 norm_region: WITHIN_CHANNEL } }
 layer { name: "split" type: "Split" bottom: "n2" top: "s1" top: "s2" }
 layer { name: "train" type: "Dropout" bottom: "s1" top: "gone" include { phase: TRAIN } }
 layer { name: "drop" type: "Dropout" bottom: "s1" top: "s1" include { phase: TEST } }
-layer { name: "mul" type: "Eltwise" bottom: "s1" bottom: "s2" bottom: "n1" top: "mul" eltwise_param { operation: PROD } }
+layer { name: "mul" type: "Eltwise" bottom: "s1" bottom: "s2" bottom: "n1" top: "mul" eltwise_param {
+  operation: PROD } }
 layer { name: "sum" type: "Eltwise" bottom: "n2" bottom: "mul" top: "sum" eltwise_param { coeff: 1 coeff: -0.5 } }
 layer { name: "max" type: "Eltwise" bottom: "n2" bottom: "sum" top: "max" eltwise_param { operation: MAX } }
 layer { name: "cat" type: "Concat" bottom: "max" bottom: "sum" top: "cat" }
 layer { name: "tanh" type: "TanH" bottom: "cat" top: "tanh" }
-layer { name: "re" type: "Reshape" bottom: "tanh" top: "re" reshape_param { shape { dim: 0 dim: 3 dim: 4 } num_axes: 2 } }
+layer { name: "re" type: "Reshape" bottom: "tanh" top: "re" reshape_param {
+  shape { dim: 0 dim: 3 dim: 4 } num_axes: 2 } }
 layer { name: "flat" type: "Flatten" bottom: "re" top: "flat" }
 layer { name: "ip" type: "InnerProduct" bottom: "flat" top: "ip" inner_product_param { num_output: 7 } }
 layer { name: "sig" type: "Sigmoid" bottom: "ip" top: "sig" }
@@ -195,9 +198,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "c1" top: "ip" inner_product_par
 )
 
 
-def test_compile_and_check_on_the_command_line(
-    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compile_and_check_on_the_command_line(tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, folder = net(tmp_path, SMALL), tmp_path / "out"
     options = ["--shape", "x=1,4,11,9", "--tuning-log", str(log), "--budget", "1"]
     assert main(["compile", str(path), "-o", str(folder), "--seed-weights", "5", *options]) == 0
@@ -309,7 +310,7 @@ HOSTILE = {
     INPUT + POOL.format("kernel_size: 30"): "a window of 30",
     INPUT + POOL.format("pool: STOCHASTIC kernel_size: 3"): "only MAX and AVE",
     INPUT + 'layer { name: "a" type: "Concat" bottom: "x" top: "z" concat_param { axis: 9 } }': "axis 9",
-    INPUT + 'layer { name: "a" type: "Reshape" bottom: "x" top: "z" reshape_param { shape { dim: 5 } } }': "does not fit",
+    INPUT + 'layer { name: "a" type: "Reshape" bottom: "x" top: "z" reshape_param { shape { dim: 5 } } }': "not fit",
     INPUT + 'layer { name: "a" type: "LRN" bottom: "x" top: "z" lrn_param { local_size: 4 } }': "not odd",
     INPUT + 'layer { name: "in:shape" type: "ReLU" bottom: "x" top: "z" } layer { name: "z" type: "InnerProduct" '
     'bottom: "z" top: "z:weight" inner_product_param { num_output: 3 } }': "clash",

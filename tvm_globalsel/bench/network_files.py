@@ -28,7 +28,7 @@ def write(model: onnx.ModelProto, x: np.ndarray, expected: np.ndarray, folder: P
         })  # fmt: skip
     names = {name: f"w{number}" for number, name in enumerate(weights)}  # any name is not a file's name
     arrays = {names[name]: array for name, array in weights.items()}
-    np.savez(folder / "weights.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(folder / "weights.npz", **arrays)
     np.save(folder / "x.npy", x)
     np.save(folder / "expected.npy", expected)
     described = {

@@ -125,7 +125,7 @@ class Turns:
         self.errors: dict[Path, float] = {}
 
     def take(self, folder: Path, predicted_s: float) -> None:
-        """One turn of one plan. A plan that takes seconds has a single turn of two runs, the first of them warming up."""
+        """One turn of one plan. One that takes seconds has a single turn of two runs, the first of them warming up."""
         slow = predicted_s > _SLOW_S
         if slow and folder in self.seconds:
             return

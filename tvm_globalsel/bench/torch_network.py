@@ -2,16 +2,17 @@
 
 Run as a plain script by any interpreter that has numpy and torch; imports nothing else. The folder holds
 ``network.json`` (operators of an ONNX graph, in order), ``weights.npz``, ``x.npy`` and ``expected.npy``, as
-:func:`tvm_globalsel.bench.network_files.write` makes them. Prints one JSON object: seconds of each run, versions, error.
+:func:`tvm_globalsel.bench.network_files.write` makes them. Prints a JSON object: seconds of each run, versions, error.
 
-The network is traced, frozen and optimised for inference (weights packed for oneDNN, operators fused), fastest of NCHW
-and NHWC.
+The fastest of four ways counts: in NCHW and in NHWC, eagerly and traced, frozen and optimised for inference (weights
+packed for oneDNN, operators fused).
 
-usage: torch_network.py FOLDER THREADS SECONDS (of timed runs for each of both orders)
+usage: torch_network.py FOLDER THREADS SECONDS (of timed runs for each way)
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -103,12 +104,14 @@ def main() -> None:
     weights = {name: arrays[key] for name, key in graph["weights"].items()}
     expected = np.load(folder / "expected.npy")
     best: dict[str, Any] = {}
-    for order in (torch.contiguous_format, torch.channels_last):
+    for order, frozen in itertools.product((torch.contiguous_format, torch.channels_last), (False, True)):
         x = torch.from_numpy(np.load(folder / "x.npy")).to(memory_format=order)
         held = {n: w.to(memory_format=order) if w.dim() == 4 else w for n, w in weights.items()}
         with torch.inference_mode():
-            traced = torch.jit.trace(Network(graph, held).eval(), x, check_trace=False)
-            function = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
+            function: Any = Network(graph, held).eval()
+            if frozen:
+                traced = torch.jit.trace(function, x, check_trace=False)
+                function = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
             got = [function(x) for _ in range(_WARM_UP)][-1].numpy()
             taken: list[float] = []
             while len(taken) < _LEAST_RUNS or (sum(taken) < turn_s and len(taken) < _MOST_RUNS):
@@ -117,7 +120,8 @@ def main() -> None:
                 taken.append(time.perf_counter() - start)
         error = float(np.abs(got - expected).max() / np.abs(expected).max())
         if not best or statistics.median(taken) < statistics.median(best["seconds"]):
-            best = {"seconds": taken, "relative_error": error, "order": str(order).removeprefix("torch.")}
+            way = f"{str(order).removeprefix('torch.')}, {'frozen' if frozen else 'eager'}"
+            best = {"seconds": taken, "relative_error": error, "order": way}
     onednn = [line.split("- ")[-1].strip() for line in torch.__config__.show().splitlines() if "MKL-DNN" in line]
     print(json.dumps({**best, "torch": torch.__version__, "onednn": onednn[0] if onednn else "absent"}))
 

@@ -1,8 +1,8 @@
 """Caffe networks for inference (.prototxt, optionally .caffemodel) to ONNX, so that everything behind has one way in.
 
-Both of Caffe's formats are read, ``layer { type: "Convolution" }`` and ``layers { type: CONVOLUTION }``. Layers that only
-training or testing has (``include { phase: TRAIN }``) are left out; data sources and losses are refused: what is wanted
-is the network as it is deployed, with an Input layer or ``input`` fields.
+Both formats of Caffe are read, ``layer { type: "Convolution" }`` and ``layers { type: CONVOLUTION }``. Layers that only
+training has (``include { phase: TRAIN }``) are left out; data sources and losses are refused: what is wanted is the
+network as it is deployed, with an Input layer or ``input`` fields.
 """
 
 from __future__ import annotations

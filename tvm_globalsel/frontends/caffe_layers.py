@@ -1,6 +1,6 @@
 """One converter for each type of Caffe layer, to the ONNX operator (opset 13) that computes the same.
 
-A converter gets a :class:`Layer` and the :class:`GraphWriter`, and raises :class:`UserError` for what it cannot express.
+A converter gets a :class:`Layer` and the :class:`GraphWriter`, and raises :class:`UserError` for what it cannot do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _axis(layer: Layer, axis: int, rank: int) -> int:
 
 
 def _spatial(layer: Layer, param: Any, name: str, default: int | None) -> tuple[int, int]:
-    """``kernel_size``, ``pad``, ``stride`` or ``dilation`` of a convolution: given once, for each axis, or as _h and _w."""
+    """``kernel_size``, ``pad``, ``stride`` or ``dilation`` of a convolution: given once, by axis, or as _h and _w."""
     short = name.removesuffix("_size")
     tall, wide = f"{short}_h", f"{short}_w"
     if hasattr(param, tall) and (param.HasField(tall) or param.HasField(wide)):

@@ -1,13 +1,14 @@
 """Caffe's pooling, whose windows are not ONNX's: sizes round up, and averages count declared padding but no more.
 
 Caffe (src/caffe/layers/pooling_layer.cpp): ``out = ceil((size + 2 pad - kernel) / stride) + 1``, less one where, with
-padding on either axis, the last window would start beyond the input and its leading padding. What the last window reads beyond the
-trailing padding becomes explicit padding here, so that no rounding mode is needed.
+padding on either axis, the last window would start beyond the input and its leading padding. What the last window reads
+beyond the trailing padding becomes explicit padding here, so that no rounding mode is needed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def pooling(layer: Layer, graph: GraphWriter) -> None:
         for of_axis in zip(sizes, kernel, stride, pad, strict=True)
     )
     out = (n, c, down.out, across.out)
-    geometry = {
+    geometry: dict[str, Any] = {
         "kernel_shape": kernel, "strides": stride, "pads": [down.pad, across.pad, down.after, across.after],
     }  # fmt: skip
     if param.pool == _MAX:

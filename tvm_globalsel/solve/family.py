@@ -1,4 +1,4 @@
-"""Baseline: one family of convolution algorithms alone, as the CGO 2018 paper compares direct, im2, kn2, Winograd, FFT."""
+"""Baseline: one family of convolution algorithms alone, as the CGO 2018 paper compares them (direct, im2, kn2, ...)."""
 
 from __future__ import annotations
 
