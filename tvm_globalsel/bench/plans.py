@@ -18,7 +18,7 @@ from tvm_globalsel import build as building
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.measure import Progress, Tuning
-from tvm_globalsel.pipeline import Options, Say, Selected, deploy, lower, select, writable_folder
+from tvm_globalsel.pipeline import Options, Say, Selected, deploy, fit, select, writable_folder
 from tvm_globalsel.plan import make_plan
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.selection import interpret
@@ -107,8 +107,8 @@ def build(found: Study, contender: Contender, label: str, folder: Path) -> Path:
     selected, solution = found.selected, contender.solution
     assert solution is not None, "only plans that exist can be built"
     selection = interpret(selected.network, selected.costs, selected.selection.problem, solution)
-    chosen = dataclasses.replace(selected, selection=selection)
-    executable = building.build(lower(chosen), chosen.target)
+    chosen, lowered = fit(dataclasses.replace(selected, selection=selection), contender.solver)
+    executable = building.build(lowered, chosen.target)
     plan = make_plan(chosen, label, list(found.input_names), list(found.output_names))
     folder = writable_folder(folder)
     deploy(executable, plan, folder)

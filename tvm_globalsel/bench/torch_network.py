@@ -94,14 +94,18 @@ OPERATORS: dict[str, Any] = {
 }
 
 
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The operators and the weights by their names in the graph."""
+    graph: dict[str, Any] = json.loads((folder / "network.json").read_text())
+    with np.load(folder / "weights.npz", allow_pickle=False) as file:
+        return graph, {name: torch.from_numpy(file[key]) for name, key in graph["weights"].items()}
+
+
 def main() -> None:
     """Load, check, time."""
     folder, threads, turn_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     torch.set_num_threads(threads)
-    graph = json.loads((folder / "network.json").read_text())
-    with np.load(folder / "weights.npz", allow_pickle=False) as file:
-        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    weights = {name: arrays[key] for name, key in graph["weights"].items()}
+    graph, weights = read(folder)
     expected = np.load(folder / "expected.npy")
     best: dict[str, Any] = {}
     for order, frozen in itertools.product((torch.contiguous_format, torch.channels_last), (False, True)):
