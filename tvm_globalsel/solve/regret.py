@@ -18,15 +18,16 @@ import numpy as np
 from tvm_globalsel.problem import Infeasible, NodeChoices, Problem, Solution
 from tvm_globalsel.solve import branch
 from tvm_globalsel.solve.branch import Search, fix, minimise
-from tvm_globalsel.solve.elimination import eliminate, elimination_order
+from tvm_globalsel.solve.elimination import eliminate, patient_order
 from tvm_globalsel.solve.encode import encode
 from tvm_globalsel.solve.graph import Graph
 from tvm_globalsel.solve.pieces import biconnected_components
 from tvm_globalsel.solve.signatures import Signatures
 
 _ROUNDING = 1e-12
-#: Entries of the largest table that elimination may make here: 32 MiB of costs. One pass more saves a solve a choice.
-MOST_ENTRIES = 1 << 22
+#: Entries of the largest table that elimination may make here: 128 MiB of costs, where the way out is a solve for each
+#: choice of a part.
+MOST_ENTRIES = 1 << 24
 
 Totals = dict[int, np.ndarray]
 
@@ -40,7 +41,9 @@ def regrets(problem: Problem, solution: Solution, most_entries: int = MOST_ENTRI
     # not without the dominated choices: their regrets are asked for too
     encoded = encode(problem, drop=False)
     operators = set(range(len(encoded.signatures)))
-    totals = _by_elimination(encoded.graph.copy(), most_entries) or _by_parts(encoded.graph, operators, most_entries)
+    # large tables only where they stay within a part
+    totals = _by_elimination(encoded.graph.copy(), min(most_entries, branch.MOST_ENTRIES))
+    totals = totals or _by_parts(encoded.graph, operators, most_entries)
     optimum = min(float(totals[0].min()), solution.cost_s) if totals else 0.0
     if optimum == np.inf:
         raise Infeasible("no plan has a finite cost, so that no choice has a regret")
@@ -65,7 +68,7 @@ def _of_choices(node: NodeChoices, signatures: Signatures, totals: np.ndarray) -
 
 def _by_elimination(graph: Graph, most_entries: int) -> Totals | None:
     """Cost of the best plan for each choice of each node, or None when the graph would need too large tables."""
-    order = elimination_order(graph, most_entries)
+    order = patient_order(graph, most_entries)
     if order is None:
         return None
     # not RII, which drops an edge that has become constant: the way back needs its two nodes side by side
