@@ -4,7 +4,8 @@ Bars, for AlexNet, VGG-B, -C, -E and GoogLeNet (float32, batch 1, seeded weights
   sum2d               the textbook loop nest for every convolution: the denominator
   direct, im2, ...    a family alone: its fastest variant for each convolution where one applies, sum2d elsewhere
                       (e.g. Winograd leaves strided convolutions to sum2d); the layouts and kernels of all other
-                      operators and the transforms are chosen to be optimal for that
+                      operators and the transforms are chosen to be optimal for that. A 1x1 convolution without
+                      stride is a matrix product for im2 and kn2 alike, as the direct and gemm variants compute it
   best single layout  the best plan in which every operator that can stays in one layout, the best such layout
   local               the fastest variant of every layer by itself, and the transforms that this needs
   global              the optimum

@@ -38,6 +38,27 @@ def test_every_way_to_choose_is_there_and_none_beats_the_optimum() -> None:
     assert found["best single layout"].solver.startswith("single:L")
 
 
+def test_a_matrix_product_is_im2_and_kn2_and_no_family_of_its_own() -> None:
+    made = problem()
+    names = ("sum2d", "direct", "gemm", "im2", "im2", "kn2")
+    nodes = [dataclasses.replace(n, families=names) if n.size == 6 else n for n in made.nodes]
+    some = [number for number, node in enumerate(nodes) if node.size == 6][:3]
+    for number in some:  # 1x1: im2 and kn2 do not apply
+        nodes[number] = dataclasses.replace(nodes[number], families=("sum2d", "direct", "gemm", *("depthwise",) * 3))
+    made = dataclasses.replace(made, nodes=tuple(nodes))
+    found = {c.name: c for c in contenders(made, frozenset(some))}
+    assert list(found)[1:5] == ["depthwise", "direct", "im2", "kn2"]
+    strict = {c.name: c for c in contenders(made)}
+    for name in ("im2", "kn2"):
+        solution, other = found[name].solution, strict[name].solution
+        assert solution is not None and other is not None
+        assert all(solution.choice[number] in (1, 2) and other.choice[number] == 0 for number in some)
+        assert all(
+            made.nodes[n].families[c] in (name, "generic") for n, c in enumerate(solution.choice) if n not in some
+        )
+    assert found["direct"].predicted_s == strict["direct"].predicted_s
+
+
 def test_sum2d_that_was_not_measured_everywhere_is_no_baseline() -> None:
     made = problem()
     index = next(i for i, node in enumerate(made.nodes) if "sum2d" in node.families)

@@ -104,3 +104,22 @@ def test_parts_that_have_nothing_to_do_with_each_other() -> None:
     exact, by_parts = regrets(problem, best), regrets(problem, best, most_entries=0)
     assert by_parts[1][1] == np.inf
     assert all(np.allclose(a, b, rtol=1e-9, atol=1e-15) for a, b in zip(exact, by_parts, strict=True))
+
+
+@pytest.mark.parametrize("most_entries", [1 << 20, 0])
+def test_regrets_of_a_problem_that_no_single_node_makes_infeasible(most_entries: int) -> None:
+    net = Realistic(np.random.default_rng(5), 3)
+    here = net.operator((residual_block(net, net.source(), 4),), 4)
+    net.sink(residual_block(net, here, 4))
+    problem = net.problem()
+    best = pbqp.solve(problem)
+    stuck = np.where(np.eye(3, dtype=bool), 0.0, np.inf)
+    nodes = list(problem.nodes)
+    nodes[here] = dataclasses.replace(nodes[here], in_layouts=np.zeros((4, 1)), out_layout=np.ones(4))
+    reader = problem.consumers[here][0][0]
+    nodes[reader] = dataclasses.replace(nodes[reader], in_layouts=np.full(nodes[reader].in_layouts.shape, 2))
+    none = Problem(problem.layouts, tuple(nodes), (stuck,) * len(nodes))
+    with pytest.raises(Infeasible):
+        pbqp.solve(none)
+    with pytest.raises(Infeasible):
+        regrets(none, dataclasses.replace(best, cost_s=np.inf, optimal=False), most_entries)

@@ -14,13 +14,14 @@ from statistics import median
 import numpy as np
 import onnx
 
+from te_kernels.task import ConvTask
 from tvm_globalsel import build as building
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.measure import Progress, Tuning
 from tvm_globalsel.pipeline import Options, Say, Selected, deploy, fit, select, writable_folder
 from tvm_globalsel.plan import make_plan
-from tvm_globalsel.problem import Infeasible, Problem, Solution
+from tvm_globalsel.problem import Infeasible, NodeChoices, Problem, Solution
 from tvm_globalsel.selection import interpret
 from tvm_globalsel.solve import solve
 from tvm_globalsel.solve.family import families
@@ -66,22 +67,44 @@ def study(model: onnx.ModelProto, label: str, options: Options, progress: Progre
     """Measure a prepared model's candidates and solve it in every way."""
     imported = import_onnx(model, label)
     selected = select(imported.module, options, imported.names, progress, say)
-    found = contenders(selected.selection.problem)
+    network = selected.network
+    products = frozenset(
+        number for number, op in enumerate(network.operators, len(network.inputs))
+        if isinstance(op.task, ConvTask) and op.task.pointwise
+    )  # fmt: skip
+    found = contenders(selected.selection.problem, products)
     return Study(selected, found, tuple(imported.input_names), tuple(imported.output_names))
 
 
-def contenders(problem: Problem) -> tuple[Contender, ...]:
-    """sum2d, each family of convolutions alone, the best single layout, local, global."""
-    alone = [name for name in families(problem) if name != "sum2d"]
+def contenders(problem: Problem, products: frozenset[int] = frozenset()) -> tuple[Contender, ...]:
+    """sum2d, each family of convolutions alone, the best single layout, local, global.
+
+    ``products`` are the nodes that are 1x1 convolutions without stride: the im2 and kn2 methods make of them the plain
+    matrix product that the gemm and direct variants are, so that these count as both, and gemm is no family of its own.
+    """
+    alone = [name for name in families(problem) if name not in ("sum2d", "gemm")]
     singles = [_solved(problem, name, f"single:{name}") for name in problem.layouts if name != "plain"]
     best = min(singles, key=lambda c: np.inf if c.predicted_s is None else c.predicted_s)
     return (
         _solved(problem, "sum2d", "sum2d"),
-        *(_solved(problem, name, f"family:{name}") for name in alone),
+        *(_solved(_with_products(problem, name, products), name, f"family:{name}") for name in alone),
         dataclasses.replace(best, name="best single layout"),
         _solved(problem, "local", "local"),
         _solved(problem, "global", "pbqp"),
     )
+
+
+def _with_products(problem: Problem, family: str, products: frozenset[int]) -> Problem:
+    """The problem in which a matrix product counts as im2 or kn2, if that is the ``family``."""
+    if family not in ("im2", "kn2"):
+        return problem
+
+    def renamed(node: NodeChoices) -> NodeChoices:
+        names = tuple(family if name in ("gemm", "direct") else name for name in node.families)
+        return dataclasses.replace(node, families=names)
+
+    nodes = tuple(renamed(node) if number in products else node for number, node in enumerate(problem.nodes))
+    return dataclasses.replace(problem, nodes=nodes)
 
 
 def _solved(problem: Problem, name: str, solver: str) -> Contender:

@@ -73,6 +73,8 @@ def _by_elimination(graph: Graph, most_entries: int) -> Totals | None:
         return None
     # not RII, which drops an edge that has become constant: the way back needs its two nodes side by side
     steps = eliminate(graph, order)
+    if not np.isfinite(graph.constant):
+        return {step.node: np.full(step.joint().shape[0], np.inf) for step in steps}
     when = {step.node: time for time, step in enumerate(steps)}
     # the neighbours of a step all occur in the table of the first of them to go after it, its parent
     parents = [min((when[other] for other in step.others), default=-1) for step in steps]
