@@ -9,7 +9,8 @@ Bars, for AlexNet, VGG-B, -C, -E and GoogLeNet (float32, batch 1, seeded weights
   best single layout  the best plan in which every operator that can stays in one layout, the best such layout
   local               the fastest variant of every layer by itself, and the transforms that this needs
   global              the optimum
-  oneDNN              PyTorch, whose convolutions oneDNN runs, frozen and optimised (the authors compared with MKL-DNN)
+  oneDNN              PyTorch, whose convolutions oneDNN runs (the authors compared with MKL-DNN): the fastest of NCHW
+                      and NHWC, eager and frozen for inference
 "Predicted" is what the solver minimised, a sum of measured kernels; "measured" is the deployed network, end to end: the
 median of the medians of --rounds turns, every turn a process of its own. Every result is compared with ONNX Runtime.
 
