@@ -21,15 +21,24 @@ from te_kernels.machine import Machine, describe, host_target
 from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
-from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
+from tvm_globalsel.candidates import (
+    Candidates,
+    candidates_of,
+    measuring_order,
+    refinements,
+    transform_tasks,
+    with_kernels,
+)
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
-from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.frontends.onnx import import_onnx
+from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
+from tvm_globalsel.memory_plan import arena_bytes
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
@@ -41,6 +50,7 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+from tvm_globalsel.weights import WEIGHTS, write_weights
 
 if TYPE_CHECKING:
     from tvm_globalsel.limits import Point
@@ -51,7 +61,8 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
+    ``tuning_log`` is the log file (None: the user's cache folder); ``weights`` is a Caffe network's ``.caffemodel``;
+    ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"
@@ -61,6 +72,7 @@ class Options:
     solver: str = "pbqp"
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
+    weights: Path | None = None
     dump_dir: Path | None = None
     demands: Demands = field(default_factory=Demands)
 
@@ -81,6 +93,7 @@ class Selected:
     target: tvm.target.Target
     context: Context
     demands: Demands
+    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,24 +111,23 @@ def compile(
     progress: Progress | None = None,
     say: Say = lambda text: None,
 ) -> Compiled:
-    """Compile an ONNX model into the folder ``output``: ``model.so`` and ``plan.json``.
+    """Compile an ONNX model or a Caffe network into ``output``: ``model.so``, ``weights.bin`` and ``plan.json``.
 
     Raises :class:`UserError` with a message that names what was wrong, where, and what to do.
     """
     options = options or Options()
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     folder = writable_folder(Path(output))
-    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    prepared = prepare(loaded, options.shapes, options.seed_weights)
+    prepared = read_model(model, options.shapes, options.seed_weights, options.weights)
     imported = import_onnx(prepared, label)
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
     selected = select(imported.module, options, imported.names, progress, say, dump)
-    lowered = lower(selected, dump)
+    selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
-    executable = building.build(lowered, selected.target)
+    built = building.build_apart(lowered, selected.target)
     plan = make_plan(selected, label, imported.input_names, imported.output_names, options.seed_weights)
-    deploy(executable, plan, folder)
+    deploy(built, plan, folder)
     return Compiled(folder, plan)
 
 
@@ -136,7 +148,7 @@ def select(
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
-    everything = [c for c in (*found.values(), *move_candidates.values()) if c.task.kind != "view"]
+    everything = [with_kernels(c) for c in (*found.values(), *move_candidates.values())]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     measurer = Measurer(target, machine, context)
     tuning = _tune(everything, log, measurer, options.budget_s, progress)
@@ -163,8 +175,7 @@ def pareto(
     options = options or Options()
     options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
-    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    imported = import_onnx(prepare(loaded, options.shapes, options.seed_weights), label)
+    imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
     selected = select(imported.module, options, imported.names, progress, say)
     needs = account(selected.network, selected.costs, selected.selection.problem)
     seconds = options.demands.time_limit_s
@@ -202,13 +213,36 @@ def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:
     return lowered
 
 
-def deploy(executable: Any, plan: dict[str, Any], folder: Path) -> None:
-    """Write ``model.so`` and ``plan.json``; the folder changes only when both are complete."""
+def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Selected, tvm.IRModule]:
+    """The lowered plan, under ``--max-memory`` another one should addresses need more than what the model counts.
+
+    The selection counts what is live. Memory that is made early for a concatenation in place, or lost between
+    neighbours of unequal size, is known when there are addresses: the excess then tightens the limit.
+    """
+    limit = selected.demands.max_memory_bytes
+    tightened = selected.demands
+    while True:
+        lowered = lower(selected, dump)
+        problem, solution = selected.selection.problem, selected.selection.solution
+        peak = account(selected.network, selected.costs, problem, solution).peak(solution)
+        arena = arena_bytes(lowered)
+        excess = 0 if limit is None else arena + peak.workspace_bytes + peak.weight_bytes - limit
+        if excess <= 0 or tightened.max_memory_bytes is None:
+            return dataclasses.replace(selected, arena_bytes=arena), lowered
+        tightened = dataclasses.replace(tightened, max_memory_bytes=tightened.max_memory_bytes - excess)
+        solution = answer(selected.network, selected.costs, problem, tightened, solver)
+        again = interpret(selected.network, selected.costs, problem, solution)
+        selected = dataclasses.replace(selected, selection=again)
+
+
+def deploy(built: building.Built, plan: dict[str, Any], folder: Path) -> None:
+    """Write ``model.so``, ``weights.bin`` and ``plan.json``; the folder changes only when all are complete."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        library = building.export(executable, Path(temporary))
-        plan = {**plan, "library": fingerprint(library)}
+        library = building.export(built.executable, Path(temporary))
+        record = write_weights(built.weights, Path(temporary) / WEIGHTS)
+        plan = {**plan, "library": fingerprint(library), "weights": record}
         (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n")
-        for name in (building.LIBRARY, PLAN):
+        for name in (building.LIBRARY, WEIGHTS, PLAN):
             os.replace(Path(temporary) / name, folder / name)
 
 
