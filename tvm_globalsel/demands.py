@@ -184,7 +184,7 @@ def _error(task: Task, measured: Measured) -> float:
     if isinstance(task, ViewTask):
         return 0.0
     known = measured.record.relative_error if measured.record else None
-    return known if known is not None else measured.variant.relative_error
+    return known if known is not None else measured.variant.error_bound(task)
 
 
 def _described(op: Operator) -> tuple[tuple[tuple[int, ...], str], ...]:

@@ -1,7 +1,7 @@
-"""Input and output transforms of the Winograd kernel: one tile x one vector of channels, in registers.
+"""From the map to transformed tiles and back: one tile x one vector of channels.
 
-Both are straight-line code over the constant matrices. A tile that lies wholly inside the map loads and stores
-directly; one at its edge goes through a patch on the stack, of which only the existing part is read or written.
+A tile that lies wholly inside the map is loaded and stored by its transform directly; one at its edge goes through a
+patch, of which only the existing part is read or written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._winograd_geometry import Geometry
-from te_kernels.conv2d._winograd_linear import Program, straight_line, weighted_sum
+from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.layout import Layout
 
 
@@ -98,64 +97,27 @@ def workspace(size: int) -> Any:
     return flat(T.alloc_buffer((size,), "float32"))
 
 
-def vector_registers(count: int, lanes: int) -> Any:
-    """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
-
-    It takes a stack slot by the one intrinsic that gives it: buffers of any scope end up on the heap, and from there
-    values return to registers only in loops without calls, prefetches included.
-    """
-    pointer = T.ptr("float32", "local")
-    words = -(-count * lanes * 4 // 8)
-    stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
-    return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")
-
-
-def _transform(
-    rows: Program, columns: Program, lanes: int, read: Callable[[int, int, Any], Any], write: Callable[..., None]
-) -> None:
-    """``R patch C^T`` for the matrices of two programs, every intermediate value in its own register."""
-    count = rows.inputs * columns.inputs + len(rows.steps) * columns.inputs
-    registers = vector_registers(count + len(columns.steps) * len(rows.outputs), lanes)
-    used = 0
-    with T.vectorized(0, lanes) as lane:
-
-        def keep(value: Any) -> Any:
-            nonlocal used
-            slot, used = used, used + 1
-            T.buffer_store(registers, value, [slot * lanes + lane])
-            return registers[slot * lanes + lane]
-
-        def combine(terms: list[tuple[Any, Any]]) -> Any:
-            return keep(weighted_sum(terms, lambda c: tirx.const(c, "float32")))
-
-        done = [rows.run([keep(read(y, x, lane)) for y in range(rows.inputs)], combine) for x in range(columns.inputs)]
-        for y in range(len(rows.outputs)):
-            for x, value in enumerate(columns.run([column[y] for column in done], combine)):
-                write(y, x, lane, value)
-
-
-class InputTransform:
-    """Emits ``B^T d B`` of one tile and one vector of input channels of ``data``."""
+class InputTiles:
+    """Emits the transform of one tile and one vector of input channels of ``data``."""
 
     def __init__(self, geometry: Geometry, layout: Layout, data: Any) -> None:
         t = geometry.task
         self.geometry, self.data = geometry, flat(data)
         self.map = _Map(layout, t.c, t.h, t.w, geometry.blocking.lanes)
-        self.programs = straight_line(geometry.rows.bt), straight_line(geometry.columns.bt)
 
     def emit(self, tile: Any, vector: Any, transformed: Any, target: Any) -> None:
         """Position ``a`` of the result goes to ``transformed[a * input_panel + target + lane]``."""
         g, t, lanes, source = self.geometry, self.geometry.task, self.map.lanes, self.map
-        height, width = g.rows.size, g.columns.size
+        (height, width), outputs = g.transform.window, g.transform.outputs
         n, row, column = tile_position(g, tile)
-        top, left = T.Bind(row * g.rows.m - t.pad[0]), T.Bind(column * g.columns.m - t.pad[1])
+        top, left = T.Bind(row * outputs[0] - t.pad[0]), T.Bind(column * outputs[1] - t.pad[1])
         first = T.Bind(source.first(n, vector, top, left))
 
         def element(y: Any, x: Any, lane: Any) -> Any:
             return self.data[first + source.offset(y, x) + lane]
 
-        def write(y: int, x: int, lane: Any, value: Any) -> None:
-            T.buffer_store(transformed, value, [(y * width + x) * g.input_panel + target + lane])
+        def write(a: Any, lane: Any, value: Any) -> None:
+            T.buffer_store(transformed, value, [a * g.input_panel + target + lane])
 
         def at_edge() -> None:
             patch = workspace(height * width * lanes)
@@ -170,32 +132,28 @@ class InputTransform:
                     T.buffer_store(patch, element(y, x, lane), [(y * width + x) * lanes + lane])
 
                 source.existing_lanes(vector, copy)
-            _transform(*self.programs, lanes, lambda y, x, lane: patch[(y * width + x) * lanes + lane], write)
+            g.transform.emit_input(lanes, lambda y, x, lane: patch[(y * width + x) * lanes + lane], write)
 
         inside = [top >= 0, top + height <= t.h, left >= 0, left + width <= t.w, *source.is_whole(vector)]
-        guarded(inside, lambda: _transform(*self.programs, lanes, element, write), at_edge)
+        guarded(inside, lambda: g.transform.emit_input(lanes, element, write), at_edge)
 
 
-class OutputTransform:
-    """Emits ``A^T M A``, the epilogue and the store of one tile and one vector of output channels."""
+class OutputTiles:
+    """Emits the inverse transform, the epilogue and the store of one tile and one vector of output channels."""
 
     def __init__(self, geometry: Geometry, layout: Layout, out: Any, tensors: list[Any], constants: list[Any]) -> None:
         t = geometry.task
         self.geometry, self.out = geometry, flat(out)
         self.tensors, self.constants = [flat(tensor) for tensor in tensors], constants
         self.map = _Map(layout, t.k, t.oh, t.ow, geometry.blocking.lanes)
-        self.programs = straight_line(geometry.rows.at), straight_line(geometry.columns.at)
 
-    def emit(self, tile: Any, vector: Any, read: Callable[[int, Any], Any]) -> None:
+    def emit(self, tile: Any, vector: Any, read: Callable[[Any, Any], Any]) -> None:
         """``read(a, lane)`` is the product at position ``a``."""
         g, t, lanes = self.geometry, self.geometry.task, self.map.lanes
-        height, width = g.rows.m, g.columns.m
+        height, width = g.transform.outputs
         n, row, column = tile_position(g, tile)
         top, left = T.Bind(row * height), T.Bind(column * width)
         first = T.Bind(self.map.first(n, vector, top, left))
-
-        def read_position(y: int, x: int, lane: Any) -> Any:
-            return read(y * g.columns.size + x, lane)
 
         def store(y: Any, x: Any, lane: Any, value: Any) -> None:
             position = first + self.map.offset(y, x) + lane
@@ -207,10 +165,10 @@ class OutputTransform:
         def at_edge() -> None:
             patch = workspace(height * width * lanes)
 
-            def keep(y: int, x: int, lane: Any, value: Any) -> None:
+            def keep(y: Any, x: Any, lane: Any, value: Any) -> None:
                 T.buffer_store(patch, value, [(y * width + x) * lanes + lane])
 
-            _transform(*self.programs, lanes, read_position, keep)
+            g.transform.emit_output(lanes, read, keep)
             rows, columns = T.Bind(tirx.min(t.oh - top, height)), T.Bind(tirx.min(t.ow - left, width))
             with T.serial(0, rows) as y, T.serial(0, columns) as x:
                 self.map.existing_lanes(vector, lambda lane: store(y, x, lane, patch[(y * width + x) * lanes + lane]))
@@ -220,4 +178,4 @@ class OutputTransform:
             inside.append(top + height <= t.oh)
         if t.ow % width:
             inside.append(left + width <= t.ow)
-        guarded(inside, lambda: _transform(*self.programs, lanes, read_position, store), at_edge)
+        guarded(inside, lambda: g.transform.emit_output(lanes, read, store), at_edge)

@@ -1,0 +1,84 @@
+"""What a convolution by tiles in a transformed space needs to know of the transform: Winograd's, or Fourier's.
+
+    Y = A [ sum_c (G g) * (B d) ]      d: a tile of the input, g: the kernel, Y: a tile of the output
+
+with linear maps A, B, G between tiles and ``positions`` real numbers, * element by element.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+#: Largest relative error of rounding to float32.
+UNIT_ROUNDOFF = 2.0**-24
+#: ``read(y, x, lane)`` of a tile, ``read(position, lane)`` of the transformed space; a vector of lanes.
+Read = Callable[..., Any]
+#: The same with the value last.
+Write = Callable[..., None]
+
+
+class TileTransform(ABC):
+    """The maps A, B and G of one tile size."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[int, int]:
+        """Rows and columns of outputs a tile."""
+
+    @property
+    @abstractmethod
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of inputs a tile."""
+
+    @property
+    @abstractmethod
+    def positions(self) -> int:
+        """Products a tile and channel pair."""
+
+    @property
+    @abstractmethod
+    def instructions(self) -> tuple[float, float]:
+        """Cycles that B and A take in registers, for one tile and one vector of channels; loads and stores hidden."""
+
+    @abstractmethod
+    def transform_weight(self, weight: np.ndarray) -> np.ndarray:
+        """G of kernels ``(..., r, s)``: ``(..., positions)``, in float64."""
+
+    @abstractmethod
+    def emit_input(self, lanes: int, read: Read, write: Write) -> None:
+        """B of one tile ``read(y, x, lane)`` into ``write(position, lane, value)``."""
+
+    @abstractmethod
+    def emit_output(self, lanes: int, read: Read, write: Write) -> None:
+        """A of ``read(position, lane)`` into ``write(y, x, lane, value)``."""
+
+
+def vector_registers(count: int, lanes: int) -> Any:
+    """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
+
+    It takes a stack slot by the one intrinsic that gives it: buffers of any scope end up on the heap, and from there
+    values return to registers only in loops without calls, prefetches included.
+    """
+    pointer = T.ptr("float32", "local")
+    words = -(-count * lanes * 4 // 8)
+    stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
+    return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")
+
+
+class Registers:
+    """Hands out vectors one after the other: every intermediate value in a register of its own."""
+
+    def __init__(self, count: int, lanes: int) -> None:
+        self._buffer, self._lanes, self._used = vector_registers(count, lanes), lanes, 0
+
+    def keep(self, value: Any, lane: Any) -> Any:
+        """``value``, computed once and readable afterwards."""
+        slot, self._used = self._used, self._used + 1
+        T.buffer_store(self._buffer, value, [slot * self._lanes + lane])
+        return self._buffer[slot * self._lanes + lane]
