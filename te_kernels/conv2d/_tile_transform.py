@@ -15,6 +15,8 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from te_kernels.conv2d._linear_program import weighted_sum
+
 #: Largest relative error of rounding to float32.
 UNIT_ROUNDOFF = 2.0**-24
 #: ``read(y, x, lane)`` of a tile, ``read(position, lane)`` of the transformed space; a vector of lanes.
@@ -69,6 +71,11 @@ def vector_registers(count: int, lanes: int) -> Any:
     words = -(-count * lanes * 4 // 8)
     stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
     return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")
+
+
+def vector_sum(terms: list[tuple[Any, Any]]) -> Any:
+    """The expression of a weighted sum in float32."""
+    return weighted_sum(terms, lambda c: tirx.const(c, "float32"))
 
 
 class Registers:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from te_kernels.conv2d._tile_transform import Read, Registers, TileTransform, Write
-from te_kernels.conv2d._winograd_linear import Program, straight_line, weighted_sum
+from te_kernels.conv2d._linear_program import Program
+from te_kernels.conv2d._tile_transform import Read, Registers, TileTransform, Write, vector_sum
+from te_kernels.conv2d._winograd_linear import straight_line
 from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
 
 
@@ -85,7 +85,7 @@ def _both_ways(rows: Program, columns: Program, lanes: int, read: Read, write: W
     with T.vectorized(0, lanes) as lane:
 
         def combine(terms: list[tuple[Any, Any]]) -> Any:
-            return registers.keep(weighted_sum(terms, lambda c: tirx.const(c, "float32")), lane)
+            return registers.keep(vector_sum(terms), lane)
 
         done = [
             rows.run([registers.keep(read(y, x, lane), lane) for y in range(rows.inputs)], combine)
