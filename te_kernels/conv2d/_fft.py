@@ -19,7 +19,7 @@ from te_kernels.variant import Layouts, Reject, Variant
 
 #: Sizes of transform: products of 2, 3 and 5, even, since odd ones have more complex frequencies.
 _SIZES = (8, 10, 12, 16, 18, 20, 24, 30, 32)
-_SHORTEST = 5
+_SHORTEST = 3
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ def _unit(numerator: int, size: int) -> tuple[float, float]:
     """Cosine and sine of ``2 pi numerator / size``, exact at multiples of a quarter turn."""
     quarter, rest = divmod(4 * numerator, size)
     angle = 2.0 * math.pi * numerator / size
-    return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[quarter] if rest == 0 else (math.cos(angle), math.sin(angle))
+    return (
+        ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[quarter] if rest == 0 else (math.cos(angle), math.sin(angle))
+    )
 
 
 def _smallest_factor(n: int) -> int:
@@ -94,9 +96,7 @@ def _transform(builder: _Builder, x: list[Complex], real: bool) -> list[Complex]
         return twiddled[j, k]
 
     wanted = range(n // 2 + 1 if real else n)
-    return [
-        builder.sum([_times(part(j, k % length), j * (k // length) * length, n) for j in range(p)]) for k in wanted
-    ]
+    return [builder.sum([_times(part(j, k % length), j * (k // length) * length, n) for j in range(p)]) for k in wanted]
 
 
 @functools.cache

@@ -25,7 +25,8 @@ from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._fft_program import complex_dft, real_dft, transposed
 from te_kernels.conv2d._linear_program import Program
-from te_kernels.conv2d._tile_transform import Read, Registers, TileTransform, Write, vector_registers, vector_sum
+from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded, vector_registers
+from te_kernels.conv2d._tile_transform import Registers, TileTransform, vector_sum
 
 
 def _real_frequencies(n: int) -> int:
@@ -98,15 +99,26 @@ class FftTransform(TileTransform):
             three(spectrum[..., column])
         return np.concatenate(parts, -1)
 
-    def emit_input(self, lanes: int, read: Read, write: Write) -> None:
+    def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
         height, width = self.window
         between = vector_registers(height * width, lanes)
-        with T.serial(0, height) as y:
 
+        def row(y: Any, read: Callable[[int, Any], Any]) -> None:
             def keep(x: int, lane: Any, value: Any) -> None:
                 T.buffer_store(between, value, [(y * width + x) * lanes + lane])
 
-            _straight(real_dft(width), lanes, lambda x, lane: read(y, x, lane), keep)
+            _straight(real_dft(width), lanes, read, keep)
+
+        def inside() -> None:
+            with T.serial(0, height) as y:
+                row(y, lambda x, lane: tile.read(y, x, lane))
+
+        def at_edge() -> None:
+            with T.serial(0, height) as y:
+                line = tile.patch(y, 1)
+                row(y, lambda x, lane: line(0, x, lane))
+
+        guarded(tile.inside, inside, at_edge)
 
         def three(first: Any, lane: Any, a: Any, b: Any) -> None:
             write(first, lane, a + b)
@@ -124,9 +136,7 @@ class FftTransform(TileTransform):
                 elif (i - real) % 2:
                     three(column * self._column_positions + real + (i - real) // 2 * 3, lane, results[-2], value)
 
-            _straight(
-                real_dft(height), lanes, lambda y, lane: between[(y * width + column) * lanes + lane], frequency
-            )
+            _straight(real_dft(height), lanes, lambda y, lane: between[(y * width + column) * lanes + lane], frequency)
         if not self._complex_columns:
             return
         with T.serial(0, self._complex_columns) as column:
@@ -143,7 +153,7 @@ class FftTransform(TileTransform):
 
             _straight(complex_dft(height), lanes, part, pair)
 
-    def emit_output(self, lanes: int, read: Read, write: Write) -> None:
+    def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
         (height, width), (rows, columns) = self.window, self.outputs
         between = vector_registers(rows * width, lanes)
 
@@ -176,13 +186,20 @@ class FftTransform(TileTransform):
                     T.buffer_store(between, value, [(i // 2 * width + x) * lanes + lane])
 
                 _straight(transposed(complex_dft(height), 2 * rows), lanes, part, keep_pair)
-        with T.serial(0, rows) as y:
-            _straight(
-                transposed(real_dft(width), columns),
-                lanes,
-                lambda x, lane: between[(y * width + x) * lanes + lane],
-                lambda x, lane, value: write(y, x, lane, value),
-            )
+
+        def row(y: Any, write: Callable[[int, Any, Any], None]) -> None:
+            source = lambda x, lane: between[(y * width + x) * lanes + lane]  # noqa: E731
+            _straight(transposed(real_dft(width), columns), lanes, source, write)
+
+        def inside() -> None:
+            with T.serial(0, rows) as y:
+                row(y, lambda x, lane, value: tile.store(y, x, lane, value))
+
+        def at_edge() -> None:
+            with T.serial(0, tile.rows) as y:
+                tile.patch(y, 1, lambda keep: row(y, lambda x, lane, value: keep(0, x, lane, value)))
+
+        guarded(tile.inside, inside, at_edge)
 
 
 def _straight(

@@ -8,7 +8,6 @@ with linear maps A, B, G between tiles and ``positions`` real numbers, * element
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,10 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._linear_program import weighted_sum
+from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, vector_registers
 
 #: Largest relative error of rounding to float32.
 UNIT_ROUNDOFF = 2.0**-24
-#: ``read(y, x, lane)`` of a tile, ``read(position, lane)`` of the transformed space; a vector of lanes.
-Read = Callable[..., Any]
-#: The same with the value last.
-Write = Callable[..., None]
 
 
 class TileTransform(ABC):
@@ -53,24 +49,12 @@ class TileTransform(ABC):
         """G of kernels ``(..., r, s)``: ``(..., positions)``, in float64."""
 
     @abstractmethod
-    def emit_input(self, lanes: int, read: Read, write: Write) -> None:
-        """B of one tile ``read(y, x, lane)`` into ``write(position, lane, value)``."""
+    def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
+        """B of one tile into ``write(position, lane, value)``."""
 
     @abstractmethod
-    def emit_output(self, lanes: int, read: Read, write: Write) -> None:
-        """A of ``read(position, lane)`` into ``write(y, x, lane, value)``."""
-
-
-def vector_registers(count: int, lanes: int) -> Any:
-    """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
-
-    It takes a stack slot by the one intrinsic that gives it: buffers of any scope end up on the heap, and from there
-    values return to registers only in loops without calls, prefetches included.
-    """
-    pointer = T.ptr("float32", "local")
-    words = -(-count * lanes * 4 // 8)
-    stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
-    return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")
+    def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
+        """A of ``read(position, lane)`` into a tile of the result."""
 
 
 def vector_sum(terms: list[tuple[Any, Any]]) -> Any:

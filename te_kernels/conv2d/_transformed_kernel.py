@@ -29,9 +29,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._tile_transform import vector_registers
+from te_kernels.conv2d._map_tiles import guarded, vector_registers
 from te_kernels.conv2d._transformed_geometry import Geometry
-from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles, guarded, workspace
+from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles, workspace
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.variant import Layouts
@@ -65,14 +65,14 @@ class _Emitter:
         if self.in_layout.block:
             outer, inner = inner, outer
         if g.blocks == 1:
-            transformed = workspace(g.positions * g.input_panel)
+            transformed = workspace(g.transformed_floats)
             with T.parallel(0, outer * inner) as index:
                 self._input_tiles(transformed, 0, index // inner, index % inner)
             with T.parallel(0, g.chunks) as chunk:
                 self._chunk(transformed, 0, chunk)
             return
         with T.parallel(0, g.blocks) as block:
-            transformed = workspace(g.positions * g.input_panel)
+            transformed = workspace(g.transformed_floats)
             with T.serial(0, outer) as o, T.serial(0, inner) as i:
                 self._input_tiles(transformed, block, o, i)
             with T.serial(0, g.chunks) as chunk:
@@ -89,8 +89,16 @@ class _Emitter:
             tile = block * b.block + tb * b.tile + i
             if g.blocks * b.block > g.tiles or g.register_tiles * b.tile > b.block:
                 tile = tirx.min(tile, g.tiles - 1)  # past the end: any finite numbers
-            target = T.Bind(((tb * g.input_vectors + vector) * b.tile + i) * b.lanes)
-            self.input.emit(tile, vector, transformed, target)
+            target = T.Bind(self._transformed_at(tb, vector, 0) + i * b.lanes)
+
+            def write(a: Any, lane: Any, value: Any, target: Any = target) -> None:
+                T.buffer_store(transformed, value, [target + a * g.input_stride + lane])
+
+            self.input.emit(tile, vector, write)
+
+    def _transformed_at(self, tb: Any, vector: Any, a: Any) -> Any:
+        """Where V of a register tile and a vector of input channels begins, at position ``a``."""
+        return ((tb * self.g.input_vectors + vector) * self.g.positions + a) * self.g.input_stride
 
     def _chunk(self, transformed: Any, block: Any, chunk: Any) -> None:
         """Products and outputs of one chunk of output channels."""
@@ -127,7 +135,7 @@ class _Emitter:
         """
         g, b = self.g, self.b
         slots = [(i, v) for i in range(b.tile) for v in range(b.vectors)]
-        source = T.Bind(a * g.input_panel + (tb * g.input_vectors + first) * (b.tile * b.lanes))
+        source = T.Bind(self._transformed_at(tb, first, a))
         target = T.Bind((kb * g.positions + a) * g.product_panel + tb * (b.tile * b.vectors * b.lanes))
         acc = vector_registers(len(slots), b.lanes)
         for slot in range(len(slots)):
@@ -140,7 +148,7 @@ class _Emitter:
             for slot, (i, v) in enumerate(slots):
                 with T.vectorized(0, b.lanes) as lane:
                     register = slot * b.lanes + lane
-                    x = transformed[source + (co * b.tile + i) * b.lanes + ci]
+                    x = transformed[source + co * (g.positions * g.input_stride) + i * b.lanes + ci]
                     w = self.weight[weight_slice, c, v, lane]
                     T.buffer_store(acc, acc[register] + x * w, [register])
         for slot in range(len(slots)):

@@ -96,7 +96,7 @@ def _products(geometry: Geometry, tiles: int) -> float:
     blocks = geometry.task.groups * geometry.channel_blocks
     register_tiles = geometry.positions * tiles // b.tile * blocks
     # each chunk goes through all of V again
-    passes = _FLOAT32_BYTES * geometry.positions * geometry.input_panel * geometry.blocks * geometry.chunks
+    passes = _FLOAT32_BYTES * geometry.transformed_floats * geometry.blocks * geometry.chunks
     return register_tiles * accumulators * (channels / 2 / (busy * ports) + _STARTUP) + passes / _L2_BYTES
 
 
@@ -114,8 +114,8 @@ def _streamed_bytes(geometry: Geometry, machine: Machine) -> tuple[float, float]
     """Bytes from beyond L2 in the products, and from or to there in the transforms."""
     t, b = geometry.task, geometry.blocking
     slice_bytes = _FLOAT32_BYTES * geometry.reduced_vectors * b.lanes * b.vectors * b.lanes
-    panel = _FLOAT32_BYTES * geometry.input_panel
-    transformed = geometry.positions * panel
+    transformed = _FLOAT32_BYTES * geometry.transformed_floats
+    panel = transformed / geometry.positions
     made = _FLOAT32_BYTES * geometry.positions * b.chunk * geometry.product_panel
 
     def spilled(resident: float) -> float:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from te_kernels.conv2d._linear_program import Program, Terms
 from te_kernels.conv2d._winograd_matrices import Matrix
 
+
 def _signs_differ(a: Sequence[Fraction], b: Sequence[Fraction]) -> bool:
     """Same magnitudes, at least one entry of equal and one of opposite sign, and something to share."""
     if [abs(x) for x in a] != [abs(x) for x in b]:

@@ -14,7 +14,8 @@ import numpy as np
 from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._linear_program import Program
-from te_kernels.conv2d._tile_transform import Read, Registers, TileTransform, Write, vector_sum
+from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded
+from te_kernels.conv2d._tile_transform import Registers, TileTransform, vector_sum
 from te_kernels.conv2d._winograd_linear import straight_line
 from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
 
@@ -61,21 +62,25 @@ class WinogradTransform(TileTransform):
         transformed = transform_weight(self.rows, self.columns, weight)
         return transformed.reshape(*weight.shape[:-2], self.positions)
 
-    def emit_input(self, lanes: int, read: Read, write: Write) -> None:
-        width = self.columns.size
+    def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
+        rows, columns, (height, width) = straight_line(self.rows.bt), straight_line(self.columns.bt), self.window
 
         def store(y: int, x: int, lane: Any, value: Any) -> None:
             write(y * width + x, lane, value)
 
-        _both_ways(straight_line(self.rows.bt), straight_line(self.columns.bt), lanes, read, store)
+        guarded(
+            tile.inside,
+            lambda: _both_ways(rows, columns, lanes, tile.read, store),
+            lambda: _both_ways(rows, columns, lanes, tile.patch(0, height), store),
+        )
 
-    def emit_output(self, lanes: int, read: Read, write: Write) -> None:
-        width = self.columns.size
+    def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
+        rows, columns, width = straight_line(self.rows.at), straight_line(self.columns.at), self.window[1]
 
-        def load(y: int, x: int, lane: Any) -> Any:
-            return read(y * width + x, lane)
+        def transform(write: Write) -> None:
+            _both_ways(rows, columns, lanes, lambda y, x, lane: read(y * width + x, lane), write)
 
-        _both_ways(straight_line(self.rows.at), straight_line(self.columns.at), lanes, load, write)
+        guarded(tile.inside, lambda: transform(tile.store), lambda: tile.patch(0, self.outputs[0], transform))
 
 
 def _both_ways(rows: Program, columns: Program, lanes: int, read: Read, write: Write) -> None:
