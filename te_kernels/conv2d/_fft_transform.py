@@ -69,15 +69,14 @@ class FftTransform(TileTransform):
     def positions(self) -> int:
         return self._real_columns * self._column_positions + 3 * self._complex_columns * self.window[0]
 
-    @property
-    def instructions(self) -> tuple[float, float]:
+    def cycles(self, registers: int) -> tuple[float, float]:
         (height, width), (rows, columns) = self.window, self.outputs
         real, pair, row = real_dft(height), complex_dft(height), real_dft(width)
-        forth = self._real_columns * real.operations + self._complex_columns * pair.operations
-        back = self._real_columns * transposed(real, rows).operations
+        forth = height * row.operations + self.positions / 3
+        forth += self._real_columns * real.operations + self._complex_columns * pair.operations
+        back = rows * transposed(row, columns).operations + self.positions * 2 / 3
+        back += self._real_columns * transposed(real, rows).operations
         back += self._complex_columns * transposed(pair, 2 * rows).operations
-        forth += height * row.operations + self.positions / 3
-        back += rows * transposed(row, columns).operations + self.positions * 2 / 3
         return forth / 2 + height * width, back / 2 + rows * width  # what lies between is stored once
 
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:

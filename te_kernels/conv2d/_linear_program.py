@@ -34,7 +34,7 @@ class Program:
         return sum(max(1, len(terms) - 1) for terms in self.steps)
 
 
-def weighted_sum(terms: Sequence[tuple[Coefficient, Any]], constant: Callable[[float], Any]) -> Any:
+def weighted_sum(terms: Sequence[tuple[Any, Any]], constant: Callable[[float], Any]) -> Any:
     """An expression that starts at a unit coefficient where there is one and continues with multiply-adds."""
     first, *rest = sorted(terms, key=lambda term: (term[0] != 1, term[0] != -1, abs(term[0])))
     coefficient, value = first

@@ -39,10 +39,12 @@ class TileTransform(ABC):
     def positions(self) -> int:
         """Products a tile and channel pair."""
 
-    @property
     @abstractmethod
-    def instructions(self) -> tuple[float, float]:
-        """Cycles that B and A take in registers, for one tile and one vector of channels; loads and stores hidden."""
+    def cycles(self, registers: int) -> tuple[float, float]:
+        """What B and A take for one tile and one vector of channels, beside loads and stores of the tile.
+
+        At two operations a cycle, and one store a cycle of what does not stay in ``registers`` vector registers.
+        """
 
     @abstractmethod
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:

@@ -118,33 +118,23 @@ class Geometry:
         """Transformed weights."""
         return 4 * math.prod(self.weight_shape)
 
+    # Panels of one position start one vector off a power of two: stores to all positions must not share cache sets.
     @property
-    def input_stride(self) -> int:
-        """Floats from one position of V to the next.
-
-        Positions of one vector of channels lie next to each other, so that a transform writes to few pages. The odd
-        number of vectors keeps its stores from sharing cache sets.
-        """
-        return (self.blocking.tile | 1) * self.blocking.lanes
-
-    @property
-    def transformed_floats(self) -> int:
-        """Floats of V for one block of tiles."""
-        return self.register_tiles * self.input_vectors * self.positions * self.input_stride
+    def input_panel(self) -> int:
+        """Floats of V for one position and block of tiles."""
+        b = self.blocking
+        return self.register_tiles * b.tile * self.input_vectors * b.lanes + b.lanes
 
     @property
     def product_panel(self) -> int:
-        """Floats of M for one position, block of tiles and block of output channels.
-
-        One vector off a power of two: loads from all positions must not share cache sets.
-        """
+        """Floats of M for one position, block of tiles and block of output channels."""
         b = self.blocking
         return self.register_tiles * b.tile * b.vectors * b.lanes + b.lanes
 
     @property
     def workspace_bytes(self) -> int:
         """Transformed input and products of one block."""
-        return 4 * (self.transformed_floats + self.positions * self.blocking.chunk * self.product_panel)
+        return 4 * self.positions * (self.input_panel + self.blocking.chunk * self.product_panel)
 
 
 def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:

@@ -65,14 +65,14 @@ class _Emitter:
         if self.in_layout.block:
             outer, inner = inner, outer
         if g.blocks == 1:
-            transformed = workspace(g.transformed_floats)
+            transformed = workspace(g.positions * g.input_panel)
             with T.parallel(0, outer * inner) as index:
                 self._input_tiles(transformed, 0, index // inner, index % inner)
             with T.parallel(0, g.chunks) as chunk:
                 self._chunk(transformed, 0, chunk)
             return
         with T.parallel(0, g.blocks) as block:
-            transformed = workspace(g.transformed_floats)
+            transformed = workspace(g.positions * g.input_panel)
             with T.serial(0, outer) as o, T.serial(0, inner) as i:
                 self._input_tiles(transformed, block, o, i)
             with T.serial(0, g.chunks) as chunk:
@@ -92,13 +92,14 @@ class _Emitter:
             target = T.Bind(self._transformed_at(tb, vector, 0) + i * b.lanes)
 
             def write(a: Any, lane: Any, value: Any, target: Any = target) -> None:
-                T.buffer_store(transformed, value, [target + a * g.input_stride + lane])
+                T.buffer_store(transformed, value, [target + a * g.input_panel + lane])
 
             self.input.emit(tile, vector, write)
 
     def _transformed_at(self, tb: Any, vector: Any, a: Any) -> Any:
         """Where V of a register tile and a vector of input channels begins, at position ``a``."""
-        return ((tb * self.g.input_vectors + vector) * self.g.positions + a) * self.g.input_stride
+        g, b = self.g, self.b
+        return a * g.input_panel + (tb * g.input_vectors + vector) * (b.tile * b.lanes)
 
     def _chunk(self, transformed: Any, block: Any, chunk: Any) -> None:
         """Products and outputs of one chunk of output channels."""
@@ -148,7 +149,7 @@ class _Emitter:
             for slot, (i, v) in enumerate(slots):
                 with T.vectorized(0, b.lanes) as lane:
                     register = slot * b.lanes + lane
-                    x = transformed[source + co * (g.positions * g.input_stride) + i * b.lanes + ci]
+                    x = transformed[source + (co * b.tile + i) * b.lanes + ci]
                     w = self.weight[weight_slice, c, v, lane]
                     T.buffer_store(acc, acc[register] + x * w, [register])
         for slot in range(len(slots)):

@@ -1,4 +1,4 @@
-"""Which blockings of a convolution by transformed tiles are worth measuring: a register, cache and instruction model."""
+"""Which blockings of a convolution by transformed tiles are worth measuring: registers, caches, instructions."""
 
 from __future__ import annotations
 
@@ -96,17 +96,16 @@ def _products(geometry: Geometry, tiles: int) -> float:
     blocks = geometry.task.groups * geometry.channel_blocks
     register_tiles = geometry.positions * tiles // b.tile * blocks
     # each chunk goes through all of V again
-    passes = _FLOAT32_BYTES * geometry.transformed_floats * geometry.blocks * geometry.chunks
+    passes = _FLOAT32_BYTES * geometry.positions * geometry.input_panel * geometry.blocks * geometry.chunks
     return register_tiles * accumulators * (channels / 2 / (busy * ports) + _STARTUP) + passes / _L2_BYTES
 
 
 def _transforms(geometry: Geometry, tiles: int, vectors: int, machine: Machine) -> float:
-    """Stores at one a cycle; patches larger than the registers are stored twice."""
+    """Arithmetic, and stores at one a cycle."""
     positions, (height, width) = geometry.positions, geometry.transform.outputs
-    spilled = max(0, positions - machine.vector_registers // 2)
-    per_input, per_output = geometry.transform.instructions
-    per_input += positions + spilled
-    per_output += positions / 2 + height * width + spilled
+    per_input, per_output = geometry.transform.cycles(machine.vector_registers)
+    per_input += positions
+    per_output += positions / 2 + height * width
     return _TRANSFORM_STALLS * tiles * (geometry.input_vectors * per_input + vectors * per_output)
 
 
@@ -114,8 +113,8 @@ def _streamed_bytes(geometry: Geometry, machine: Machine) -> tuple[float, float]
     """Bytes from beyond L2 in the products, and from or to there in the transforms."""
     t, b = geometry.task, geometry.blocking
     slice_bytes = _FLOAT32_BYTES * geometry.reduced_vectors * b.lanes * b.vectors * b.lanes
-    transformed = _FLOAT32_BYTES * geometry.transformed_floats
-    panel = transformed / geometry.positions
+    panel = _FLOAT32_BYTES * geometry.input_panel
+    transformed = geometry.positions * panel
     made = _FLOAT32_BYTES * geometry.positions * b.chunk * geometry.product_panel
 
     def spilled(resident: float) -> float:

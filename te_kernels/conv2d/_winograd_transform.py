@@ -50,13 +50,14 @@ class WinogradTransform(TileTransform):
     def positions(self) -> int:
         return self.rows.size * self.columns.size
 
-    @property
-    def instructions(self) -> tuple[float, float]:
+    def cycles(self, registers: int) -> tuple[float, float]:
         rows, columns = self.rows, self.columns
+        spilled = max(0, self.positions - registers // 2)  # patches larger than the registers are stored twice
         left, right = straight_line(rows.bt).operations, straight_line(columns.bt).operations
         per_input = (left * columns.size + right * rows.size) / 2
         left, right = straight_line(rows.at).operations, straight_line(columns.at).operations
-        return per_input, (left * columns.size + right * rows.m) / 2
+        per_output = (left * columns.size + right * rows.m) / 2
+        return per_input + spilled, per_output + spilled
 
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:
         transformed = transform_weight(self.rows, self.columns, weight)
