@@ -127,7 +127,7 @@ def test_error_bounds_of_sizes() -> None:
     """At 64 channels: F(2,3), F(4,3), F(6,3); other points change them."""
     task = ConvTask(1, 64, 10, 10, 32, 3, 3)
     bounds = [WinogradNHWC("NHWC", "NHWC", m, 4, 2, 16, 12, 1).error_bound(task) for m in (2, 4, 6)]
-    assert bounds == pytest.approx([1.1e-6, 2.1e-5, 3.0e-5], rel=0.1)
+    assert bounds == pytest.approx([1.6e-6, 2.1e-5, 3.1e-5], rel=0.05)
     assert cook_toom(4, 3, (0, 1, -1, 3, 5)).amplification > 2 * cook_toom(4, 3).amplification
 
 
