@@ -96,7 +96,7 @@ class FftVariant(Variant):
 
         Standard normal data stay below a half of it, at all sizes, kernels of 3x3 to 11x11 and 3 to 512 channels.
         """
-        return UNIT_ROUNDOFF * (12.0 + (task.c // task.groups) ** 0.5)
+        return UNIT_ROUNDOFF * (8.0 + (task.c // task.groups) ** 0.5)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)

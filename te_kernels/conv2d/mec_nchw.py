@@ -1,0 +1,33 @@
+"""MEC, memory-efficient convolution, NCHW; the algorithm is in ``_width_vector`` with its ``strips`` source.
+
+Each input row is spelt out once for every column of the window; the rows of the window are the same lines, moved by
+whole rows: the buffer is ``s`` times as large as the input, im2col's r*s times (Cho and Brand, ICML 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from te_kernels.conv2d._nchw import NCHWVariant
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Reject
+
+
+@dataclass(frozen=True)
+class MecNCHW(NCHWVariant):
+    """NCHW -> NCHW through the compact matrix."""
+
+    name = "mec_nchw"
+    family = "im2"
+    title = "MEC (lowered along the width) + GEMM, NCHW"
+
+    @classmethod
+    def candidates(cls, task: ConvTask, machine: Machine) -> Iterator[NCHWVariant]:
+        """Best register tiles."""
+        if task.depthwise:
+            raise Reject("depthwise: every line would be used for one output channel only")
+        if task.r == 1 or task.s == 1:
+            raise Reject(f"{task.r}x{task.s}: windows overlap along one axis only, im2col is the same or no larger")
+        return cls._best(task, machine, "strips")
