@@ -55,6 +55,8 @@ class Variant:
     task_type: ClassVar[type[Task]]
     #: What :meth:`error_bound` is for variants of which every instance is equally exact.
     relative_error: ClassVar[float] = 2e-5
+    #: Nothing is run, so the time is zero and nothing is measured: the choice is one of names and addresses only.
+    needs_no_kernel: ClassVar[bool] = False
 
     @classmethod
     def candidates(cls, task: Any, machine: Machine) -> Iterator[Variant]:
