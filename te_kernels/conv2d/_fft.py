@@ -41,7 +41,7 @@ from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Reject, Variant
 
 #: Sizes of transform: products of 2, 3 and 5, even, since odd ones have more complex frequencies.
-_SIZES = (8, 10, 12, 16, 18, 20, 24, 30, 32)
+_SIZES = (8, 10, 12, 16, 18, 20, 24, 32)
 #: Elements of the smallest kernel worth it: 3x3 or 1x7.
 _SMALLEST = 7
 
@@ -84,7 +84,7 @@ class FftVariant(Variant):
                     break
         if not transforms:
             raise Reject(f"no transform size of {_SIZES} suits the kernel {task.r}x{task.s}")
-        for transform, b in best_blockings(task, machine, transforms, count):
+        for transform, b in best_blockings(task, machine, transforms, count, each=2):
             yield cls(data, out, transform.m, b.tile, b.vectors, b.lanes, b.block, b.chunk)
 
     def _geometry(self, task: ConvTask) -> geometry.Geometry:

@@ -34,19 +34,21 @@ _FLOAT32_BYTES = 4
 
 
 def best_blockings(
-    task: ConvTask, machine: Machine, transforms: Sequence[Transform], count: int
+    task: ConvTask, machine: Machine, transforms: Sequence[Transform], count: int, each: int = 1
 ) -> list[tuple[Transform, Blocking]]:
-    """The ``count`` fastest by the model, each of another transform: what the model predicts least well."""
+    """The ``count`` fastest by the model, at most ``each`` of one transform: what the model predicts least well."""
     scored = sorted(
         (cycles(Geometry(task, transform, blocking), machine), number, dataclasses.astuple(blocking))
         for number, transform in enumerate(transforms)
         for blocking in _blockings(task, machine, transform)
     )
-    chosen: dict[int, tuple[Transform, Blocking]] = {}
+    chosen: list[tuple[Transform, Blocking]] = []
+    used = [0] * len(transforms)
     for cost, number, knobs in scored:
-        if cost <= _WORTH_MEASURING * scored[0][0]:
-            chosen.setdefault(number, (transforms[number], Blocking(*knobs)))
-    return list(chosen.values())[:count]
+        if cost <= _WORTH_MEASURING * scored[0][0] and used[number] < each and len(chosen) < count:
+            used[number] += 1
+            chosen.append((transforms[number], Blocking(*knobs)))
+    return chosen
 
 
 def _blockings(task: ConvTask, machine: Machine, transform: TileTransform) -> Iterator[Blocking]:
