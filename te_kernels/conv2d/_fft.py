@@ -5,22 +5,22 @@ other work kept the machine busy (differences below 10 % are ties):
 
     layer (stride 1, "same")          direct  Winograd    FFT        n
     11x11   64x56x56  ->  64           13.7       -       0.89      24
-    9x9     3x224x224 ->  32            5.3       -       1.92      24
-    7x7     64x56x56  ->  64            5.2      2.2      0.52      20
-    5x5     128x56x56 -> 128           10.9      2.3      1.65      18
+    9x9     3x224x224 ->  32            3.6       -       1.73      24
+    7x7     64x56x56  ->  64            5.2      2.2      0.54      20
+    5x5     128x56x56 -> 128           10.4      2.1      1.7       18
     5x5     96x27x27  -> 256            4.0      1.08     1.08      12
     5x5     64x28x28  ->  96            1.01     0.24     0.21      18
     5x5     256x28x28 -> 256           11.2      2.2      2.7       10
     1x7     192x17x17 -> 192            0.69     0.33     0.26      24
     3x3     32x224x224 -> 32            4.1      1.96     1.80      16
     3x3     64x224x224 -> 64           15.7      6.6      6.1       16
-    3x3     64x56x56  ->  64            0.98     0.32     0.31      16
-    3x3     128x112x112 -> 128         15.8      4.9      6.5       16
+    3x3     64x56x56  ->  64            0.98     0.32     0.32      16
+    3x3     128x112x112 -> 128         15.6      5.0      5.3       16
     3x3     256x14x14 -> 256            0.97     0.29     0.58       8
     3x3     512x28x28 -> 512           16.2      4.6      6.6       10
 
-Many channels or small maps make the transformed weights (1.5 n^2 numbers for a kernel) the bottleneck: few tiles share
-them. The errors, 2e-7 to 6e-7, are those of a direct convolution or smaller, and 20 to 60 times below Winograd's.
+(the last two lines before the blockings were chosen as they are now). Many channels or small maps make the transformed weights (1.5 n^2 numbers for a kernel) the bottleneck: few
+tiles share them. The errors, 2e-7 to 6e-7, are those of a direct convolution or smaller, and 20 to 60 times below Winograd's.
 """
 
 from __future__ import annotations
