@@ -19,8 +19,9 @@ other work kept the machine busy (differences below 10 % are ties):
     3x3     256x14x14 -> 256            0.97     0.29     0.58       8
     3x3     512x28x28 -> 512           16.2      4.6      6.6       10
 
-(the last two lines before the blockings were chosen as they are now). Many channels or small maps make the transformed weights (1.5 n^2 numbers for a kernel) the bottleneck: few
-tiles share them. The errors, 2e-7 to 6e-7, are those of a direct convolution or smaller, and 20 to 60 times below Winograd's.
+The last two lines were measured before the blockings were chosen as they are now. Many channels or small maps make the
+transformed weights (1.5 n^2 numbers for a kernel) the bottleneck: few tiles share them. The errors, 2e-7 to 6e-7, are
+those of a direct convolution or smaller, and 20 to 60 times below Winograd's.
 """
 
 from __future__ import annotations
