@@ -75,5 +75,10 @@ class WinogradVariant(Variant):
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
         return kernel.prim_func(self._geometry(task), self.layouts(task), machine)
 
+    def arithmetic(self, task: ConvTask) -> int:
+        """The element-wise products alone: ``positions`` a tile and pair of channels. Transforms come on top."""
+        whole = self._geometry(task)
+        return 2 * whole.positions * whole.tiles * task.k * (task.c // task.groups)
+
     def workspace_bytes(self, task: ConvTask) -> int:
         return self._geometry(task).workspace_bytes
