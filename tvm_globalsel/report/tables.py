@@ -155,8 +155,8 @@ def _search(console: Console, plan: dict[str, Any]) -> None:
     measured = found["candidates"] - found["unmeasured"]
     console.print(
         f"{measured} of {found['candidates']} candidates are measured. The others could make the plan faster by at "
-        f"most {found['proven_gap']:.1%} (by the machine's limits), and by {found['estimated_gap']:.2%} at 90 % "
-        "confidence (by the predictor).",
+        f"most {found['proven_gap']:.1%} (by the machine's limits); expected are {found['estimated_gap']:.2%} (by the "
+        "predictor).",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -1,0 +1,119 @@
+"""TVM's own tuner, MetaSchedule, beside globalsel: the same network, the same seconds of tuning, an empty log each.
+
+usage: scripts/compare_metaschedule NET_OR_MODEL.onnx ... [--seconds S] [--threads N]
+
+MetaSchedule in TVM 0.27 does tune Relax (``relax_integration.tune_relax``, then ``MetaScheduleApplyDatabase``), with
+three provisions made here: the builder gets a build function of its own, because the default one imports all tensor
+intrinsics in every worker and times out; the number of trials cannot be bounded by time, so trials are
+asked for in rounds into one database until the seconds are spent, and the round under way is finished; and the tuned
+database is applied to the legalised and fused module. What it did not get to tune runs under TVM's default schedule.
+Latencies are medians of runs in one process, the two modules in turns; both are compared with ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from tvm import relax
+from tvm.s_tir import meta_schedule as ms
+
+from te_kernels.machine import host_target
+from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.pipeline import Options, compile
+from tvm_globalsel.runtime import Deployed
+from tvm_globalsel.verify import reference_session, relative_error
+
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+TRIALS_A_ROUND = 64
+
+
+def build_kernel(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
+    """For MetaSchedule's builder processes."""
+    import tvm
+
+    return tvm.tirx.build(mod, target=target)
+
+
+def metaschedule(model: onnx.ModelProto, target: tvm.target.Target, seconds: float) -> tuple[Any, int, float]:
+    """(executable, trials, seconds used)."""
+    module = import_onnx(model, "net").module
+    prepared = tvm.transform.Sequential([
+        relax.transform.LegalizeOps(), relax.transform.AnnotateTIROpPattern(), relax.transform.FoldConstant(),
+        relax.transform.FuseOps(), relax.transform.FuseTIR(),
+    ])  # fmt: skip
+    builder = ms.builder.LocalBuilder(timeout_sec=30, f_build=build_kernel)
+    evaluation = ms.runner.EvaluatorConfig(number=1, repeat=3, min_repeat_ms=10)
+    runner = ms.runner.LocalRunner(timeout_sec=10, evaluator_config=evaluation)
+    with target, tvm.transform.PassContext(opt_level=3), tempfile.TemporaryDirectory() as folder:
+        fused = prepared(module)
+        start, trials = time.monotonic(), 0
+        while time.monotonic() - start < seconds:
+            ms.relax_integration.tune_relax(
+                fused, {}, target, folder, max_trials_global=TRIALS_A_ROUND, num_trials_per_iter=16, builder=builder,
+                runner=runner, seed=trials + 1,
+            )  # fmt: skip
+            trials += TRIALS_A_ROUND
+        used = time.monotonic() - start
+        tuned = relax.transform.MetaScheduleApplyDatabase(folder)(fused)
+    return tvm.compile(tuned, target=target), trials, used
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("nets", nargs="+")
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    print("| network | globalsel ms | kernels | tuned in s | MetaSchedule ms | trials | tuned in s | errors |")
+    print("|" + " --- |" * 8, flush=True)
+    for net in args.nets:
+        path = Path(net) if net.endswith(".onnx") else LIGHT / f"light_{net}.onnx"
+        model = prepare(load_model(path), {}, None if net.endswith(".onnx") else 0)
+        target = host_target(args.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log.jsonl"
+            options = Options(threads=args.threads, budget_s=args.seconds, tuning_log=log)
+            tuning = compile(model, Path(folder) / "out", options).plan["tuning"]
+            deployed = Deployed(Path(folder) / "out", args.threads)
+            executable, trials, used = metaschedule(model, target, args.seconds)
+            print(row(net, model, deployed, tuning, executable, trials, used), flush=True)
+
+
+def row(
+    net: str, model: onnx.ModelProto, deployed: Deployed, tuning: dict[str, Any], executable: Any, trials: int,
+    used: float,
+) -> str:  # fmt: skip
+    """Time both in turns on the same inputs, compare both with ONNX Runtime."""
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    inputs = deployed.random_inputs()
+    tensors = [tvm.runtime.tensor(array) for array in inputs.values()]
+    expected = reference_session(model).run(None, inputs)
+    ours = list(deployed.run(inputs).values())
+    theirs = machine["main"](*tensors)
+    theirs = [theirs] if hasattr(theirs, "numpy") else list(theirs)
+    errors = [
+        max(map(relative_error, got, expected, strict=True)) for got in (ours, [np.asarray(t.numpy()) for t in theirs])
+    ]
+    taken: tuple[list[float], list[float]] = [], []
+    for _ in range(10):
+        taken[0].extend(deployed.latencies_s(inputs, 3))
+        start = time.perf_counter()
+        machine["main"](*tensors)
+        taken[1].append(time.perf_counter() - start)
+    mine, other = (statistics.median(times) * 1e3 for times in taken)
+    shown = json.dumps([f"{error:.1e}" for error in errors])
+    return (f"| {net} | {mine:.2f} | {tuning['measured']} | {tuning['seconds']:.0f} | {other:.2f} | {trials} | {used:.0f} "
+            f"| {shown} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
