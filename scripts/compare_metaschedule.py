@@ -13,7 +13,6 @@ Latencies are medians of runs in one process, the two modules in turns; both are
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -110,9 +109,9 @@ def row(
         machine["main"](*tensors)
         taken[1].append(time.perf_counter() - start)
     mine, other = (statistics.median(times) * 1e3 for times in taken)
-    shown = json.dumps([f"{error:.1e}" for error in errors])
-    return (f"| {net} | {mine:.2f} | {tuning['measured']} | {tuning['seconds']:.0f} | {other:.2f} | {trials} | {used:.0f} "
-            f"| {shown} |")  # fmt: skip
+    cells = [net, f"{mine:.2f}", tuning["measured"], f"{tuning['seconds']:.0f}", f"{other:.2f}", trials, f"{used:.0f}",
+             " and ".join(f"{error:.1e}" for error in errors)]  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

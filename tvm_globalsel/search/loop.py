@@ -25,9 +25,9 @@ from tvm_globalsel.search.space import Plan, Space
 
 _DRAWS = 24
 #: Kernels a round: starting the builders costs as much as ten of them.
-_LEAST_BATCH, _MOST_BATCH, _FIRST_BATCH = 16, 48, 96
+_LEAST_BATCH, _MOST_BATCH, _FIRST_BATCH = 16, 32, 96
 #: The first batch is this part of all candidates, within those limits.
-_FIRST_PART = 6
+_FIRST_PART = 8
 
 #: Measures requests into the log: (requests, whether they are needed for any plan at all).
 Measure = Callable[[list[Request], bool], Tuning]
