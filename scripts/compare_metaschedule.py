@@ -1,6 +1,6 @@
 """TVM's own tuner, MetaSchedule, beside globalsel: the same network, the same seconds of tuning, an empty log each.
 
-usage: scripts/compare_metaschedule NET_OR_MODEL.onnx ... [--seconds S] [--threads N]
+usage: scripts/compare_metaschedule NET_OR_MODEL.onnx ... [--seconds S] [--threads N] [--trials TRIALS_A_ROUND]
 
 MetaSchedule in TVM 0.27 does tune Relax (``relax_integration.tune_relax``, then ``MetaScheduleApplyDatabase``), with
 three provisions made here: the builder gets a build function of its own, because the default one imports all tensor
@@ -32,7 +32,6 @@ from tvm_globalsel.runtime import Deployed
 from tvm_globalsel.verify import reference_session, relative_error
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-TRIALS_A_ROUND = 64
 
 
 def build_kernel(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
@@ -42,7 +41,9 @@ def build_kernel(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> t
     return tvm.tirx.build(mod, target=target)
 
 
-def metaschedule(model: onnx.ModelProto, target: tvm.target.Target, seconds: float) -> tuple[Any, int, float]:
+def metaschedule(
+    model: onnx.ModelProto, target: tvm.target.Target, seconds: float, trials_a_round: int
+) -> tuple[Any, int, float]:
     """(executable, trials, seconds used)."""
     module = import_onnx(model, "net").module
     prepared = tvm.transform.Sequential([
@@ -57,10 +58,10 @@ def metaschedule(model: onnx.ModelProto, target: tvm.target.Target, seconds: flo
         start, trials = time.monotonic(), 0
         while time.monotonic() - start < seconds:
             ms.relax_integration.tune_relax(
-                fused, {}, target, folder, max_trials_global=TRIALS_A_ROUND, num_trials_per_iter=16, builder=builder,
+                fused, {}, target, folder, max_trials_global=trials_a_round, num_trials_per_iter=16, builder=builder,
                 runner=runner, seed=trials + 1,
             )  # fmt: skip
-            trials += TRIALS_A_ROUND
+            trials += trials_a_round
         used = time.monotonic() - start
         tuned = relax.transform.MetaScheduleApplyDatabase(folder)(fused)
     return tvm.compile(tuned, target=target), trials, used
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("nets", nargs="+")
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=64, help="of one round (default 64)")
     args = parser.parse_args()
     print("| network | globalsel ms | kernels | tuned in s | MetaSchedule ms | trials | tuned in s | errors |")
     print("|" + " --- |" * 8, flush=True)
@@ -83,7 +85,7 @@ def main() -> None:
             options = Options(threads=args.threads, budget_s=args.seconds, tuning_log=log)
             tuning = compile(model, Path(folder) / "out", options).plan["tuning"]
             deployed = Deployed(Path(folder) / "out", args.threads)
-            executable, trials, used = metaschedule(model, target, args.seconds)
+            executable, trials, used = metaschedule(model, target, args.seconds, args.trials)
             print(row(net, model, deployed, tuning, executable, trials, used), flush=True)
 
 
