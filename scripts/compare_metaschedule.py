@@ -101,9 +101,8 @@ def row(
     ours = list(deployed.run(inputs).values())
     theirs = machine["main"](*tensors)
     theirs = [theirs] if hasattr(theirs, "numpy") else list(theirs)
-    errors = [
-        max(map(relative_error, got, expected, strict=True)) for got in (ours, [np.asarray(t.numpy()) for t in theirs])
-    ]
+    answers = (ours, [np.asarray(tensor.numpy()) for tensor in theirs])
+    errors = [max(relative_error(g, e) for g, e in zip(got, expected, strict=True)) for got in answers]
     taken: tuple[list[float], list[float]] = [], []
     for _ in range(10):
         taken[0].extend(deployed.latencies_s(inputs, 3))

@@ -43,9 +43,9 @@ class Replay:
 
     def only_known(self, candidates: Candidates) -> Candidates:
         """Those of a task's candidates that can be replayed."""
-        kept = tuple(v for v in candidates.variants if self.record(candidates.task, v) is not None)
-        # what needs no kernel is in no log
-        return dataclasses.replace(candidates, variants=kept) if kept else candidates
+        task = candidates.task
+        kept = tuple(v for v in candidates.variants if v.needs_no_kernel or self.record(task, v) is not None)
+        return dataclasses.replace(candidates, variants=kept)
 
     def cost_of(self, requests: list[Request]) -> float:
         """Seconds to measure these in one round."""
