@@ -4,7 +4,7 @@ usage: scripts/tuning_cost NET_OR_MODEL.onnx ... [--replay LOG] [--tolerance T] 
 
 NET is one of the light networks that ship with the ``onnx`` package (seeded weights). With ``--replay`` nothing is
 measured: costs, and the seconds each measurement took, come from a log that holds (nearly) all candidates, to which the
-three seconds that a round of the builder takes to start are added. The candidates are then those of the log; the
+three seconds that a round of the builder takes to start, and the search's own CPU time, are added. The candidates are then those of the log; the
 search starts without any record, or with those of ``--known LOG`` of which none of the network's own tasks is used.
 Live, every strategy measures into a log of its own, one after the other, for ``--budget`` seconds each.
 """
@@ -93,9 +93,9 @@ def runs(work: Job, args: argparse.Namespace, full: TuningLog | None, rates: Rat
         log = TuningLog()
         if full is not None:
             replay = Replay(full, log, work.context)
-            started = time.monotonic()
+            started = time.process_time()
             computing = name == "search"  # its own work counts, solving after every wave of the others does not
-            clock = lambda r=replay, c=computing, t=started: r.seconds + (time.monotonic() - t if c else 0.0)  # noqa: E731
+            clock = lambda r=replay, c=computing, t=started: r.seconds + (time.process_time() - t if c else 0.0)  # noqa: E731
             measure = replay.measure
         else:
             measurer, clock = Measurer(work.target, work.machine, work.context), time.monotonic
