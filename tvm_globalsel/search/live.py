@@ -62,7 +62,7 @@ def search(
 
         found = state.run(measure, tolerance, 0.0 if budget_s <= 0 else budget_s * _SPARE, stop=lambda: interrupt.asked)
         left_s = budget_s - (time.monotonic() - start)
-        if left_s > 0 and not interrupt.asked:
+        if total and left_s > 0 and not interrupt.asked:
             repeated = repeat_ties(space, log, measurer)
             if repeated:
                 found = state.found(found.tuning + Tuning(repeated, 0, 0, 0, 0.0), found.rounds)

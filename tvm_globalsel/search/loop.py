@@ -28,6 +28,8 @@ _DRAWS = 24
 _LEAST_BATCH, _MOST_BATCH, _FIRST_BATCH = 16, 32, 96
 #: The first batch is this part of all candidates, within those limits.
 _FIRST_PART = 8
+#: A plan that the log has already is not reopened until its gap is this many tolerances: estimates move with the log.
+_REOPENED = 3.0
 
 #: Measures requests into the log: (requests, whether they are needed for any plan at all).
 Measure = Callable[[list[Request], bool], Tuning]
@@ -56,7 +58,6 @@ class Search:
     def __init__(self, space: Space, predictor: Predictor, log: TuningLog, context: Context) -> None:
         self._space, self._predictor, self._log = space, predictor, log
         self._keys = [context.key(r.task, r.variant) for r in space.requests]
-        self._rng = np.random.default_rng(0)
 
     def known_s(self) -> np.ndarray:
         """Seconds of the measured candidates, infinite for failed ones, NaN for those not measured."""
@@ -81,8 +82,9 @@ class Search:
     def draws(self, estimate: Estimate) -> list[Plan]:
         """The best plans for the medians, for the low quantiles, and for random draws from all distributions."""
         known = self.known_s()
+        rng = np.random.default_rng(0)  # the same draws every time: what is decided depends on the log alone
         costs = [estimate.median_s, estimate.low_s]
-        costs += [estimate.draw(self._rng) for _ in range(_DRAWS)]
+        costs += [estimate.draw(rng) for _ in range(_DRAWS)]
         plans = [self._best(np.where(np.isnan(known), cost, known)) for cost in costs]
         return [plan for plan in plans if plan is not None]
 
@@ -134,7 +136,8 @@ class Search:
                 break
             estimate = self.estimate()
             plans = self.draws(estimate)
-            if incumbent is not None and (gap := self.estimated_gap(incumbent, plans)) <= tolerance:
+            enough = tolerance if rounds else _REOPENED * tolerance
+            if incumbent is not None and (gap := self.estimated_gap(incumbent, plans)) <= enough:
                 return self.found(tuning, rounds, gap)
             batch = self.batch(plans, estimate, _MOST_BATCH if incumbent else self._first_batch) if plans else []
             if not batch:
