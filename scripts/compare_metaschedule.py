@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 import tvm
 from tvm import relax
+from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from te_kernels.machine import host_target
@@ -47,7 +48,7 @@ class _TimeIsUp(Exception):
     """Ends the tuning."""
 
 
-@ms.utils.derived_object
+@derived_object
 class Deadline(ms.measure_callback.PyMeasureCallback):
     """Counts trials and raises once the time is up."""
 

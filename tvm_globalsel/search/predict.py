@@ -31,11 +31,11 @@ _MOST_RECORDS = 3000
 _TREES, _DEPTH, _RATE, _FOLDS = 100, 5, 0.15, 3
 #: Deviation of the logarithm: what timing leaves unexplained at least, and what is assumed without data.
 _LEAST_SPREAD, _BLIND_SPREAD = 0.02, 0.5
-_WIDEST = 1.5
-#: Part of a prediction's variance that is common to the variants of one family on one task.
-_SHARED = 0.6
+_WIDEST = 2.5
+#: Part of a prediction's variance that is taken as common to the variants of one family on one task.
+_SHARED = 0.3
 #: Factor on the deviations of a variant never seen, and how many records it takes to forget it.
-_UNKNOWN, _DOUBT = 2.0, 3.0
+_UNKNOWN, _DOUBT = 3.0, 3.0
 
 
 @dataclass(frozen=True)
