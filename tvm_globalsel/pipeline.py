@@ -32,7 +32,8 @@ from tvm_globalsel.candidates import (
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
-from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.frontends.onnx import import_onnx
+from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
@@ -62,7 +63,8 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
+    ``tuning_log`` is the log file (None: the user's cache folder); ``weights`` is a Caffe network's ``.caffemodel``;
+    ``demands`` are side constraints on the plan.
     Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
     ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, and limits.
     """
@@ -74,6 +76,7 @@ class Options:
     solver: str = "pbqp"
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
+    weights: Path | None = None
     dump_dir: Path | None = None
     demands: Demands = field(default_factory=Demands)
     tolerance: float = 0.01
@@ -124,15 +127,14 @@ def compile(
     progress: Progress | None = None,
     say: Say = lambda text: None,
 ) -> Compiled:
-    """Compile an ONNX model into the folder ``output``: ``model.so`` and ``plan.json``.
+    """Compile an ONNX model or a Caffe network into the folder ``output``: ``model.so`` and ``plan.json``.
 
     Raises :class:`UserError` with a message that names what was wrong, where, and what to do.
     """
     options = options or Options()
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     folder = writable_folder(Path(output))
-    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    prepared = prepare(loaded, options.shapes, options.seed_weights)
+    prepared = read_model(model, options.shapes, options.seed_weights, options.weights)
     imported = import_onnx(prepared, label)
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
@@ -197,8 +199,7 @@ def pareto(
     options = options or Options()
     options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands), exhaustive=True)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
-    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    imported = import_onnx(prepare(loaded, options.shapes, options.seed_weights), label)
+    imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
     selected = select(imported.module, options, imported.names, progress, say)
     needs = account(selected.network, selected.costs, selected.selection.problem)
     seconds = options.demands.time_limit_s
