@@ -160,5 +160,5 @@ class Search:
             return Found(tuning, rounds, np.inf, None, None, len(known), unmeasured)
         if estimated is None:
             estimated = self.estimated_gap(incumbent, self.draws(self.estimate())) if unmeasured else 0.0
-        proven = max(self.proven_gap(incumbent), estimated) if unmeasured else 0.0
+        proven = self.proven_gap(incumbent) if unmeasured else 0.0
         return Found(tuning, rounds, incumbent.cost_s, proven, estimated, len(known), unmeasured)
