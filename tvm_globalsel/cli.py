@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.background import exit_interrupted
+from tvm_globalsel.bench import command as bench_command
 from tvm_globalsel.errors import UserError
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -68,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
-    c = command("compile", _compile, "compile an ONNX model or a Caffe network into a folder: model.so and plan.json")
+    summary = "compile an ONNX model or a Caffe network into a folder: model.so, weights.bin and plan.json"
+    c = command("compile", _compile, summary)
     c.add_argument("model", type=Path, metavar="MODEL", help="MODEL.onnx, or NET.prototxt")
     c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
@@ -135,6 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
     p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
     p.add_argument("--json", action="store_true")
+
+    b = command("bench", bench_command.run, "whole networks against other engines, in turns, probed")
+    b.add_argument("--threads", type=_positive, default=1, metavar="N")
+    b.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    b.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="for measuring a network")
+    b.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
+    bench_command.add_arguments(b)
     return parser
 
 

@@ -53,6 +53,7 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+from tvm_globalsel.weights import WEIGHTS, write_weights
 
 if TYPE_CHECKING:
     from tvm_globalsel.limits import Point
@@ -127,7 +128,7 @@ def compile(
     progress: Progress | None = None,
     say: Say = lambda text: None,
 ) -> Compiled:
-    """Compile an ONNX model or a Caffe network into the folder ``output``: ``model.so`` and ``plan.json``.
+    """Compile an ONNX model or a Caffe network into ``output``: ``model.so``, ``weights.bin`` and ``plan.json``.
 
     Raises :class:`UserError` with a message that names what was wrong, where, and what to do.
     """
@@ -141,9 +142,9 @@ def compile(
     selected = select(imported.module, options, imported.names, progress, say, dump)
     selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
-    executable = building.build(lowered, selected.target)
+    built = building.build_apart(lowered, selected.target)
     plan = make_plan(selected, label, imported.input_names, imported.output_names, options.seed_weights)
-    deploy(executable, plan, folder)
+    deploy(built, plan, folder)
     return Compiled(folder, plan)
 
 
@@ -259,13 +260,14 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
         selected = dataclasses.replace(selected, selection=again)
 
 
-def deploy(executable: Any, plan: dict[str, Any], folder: Path) -> None:
-    """Write ``model.so`` and ``plan.json``; the folder changes only when both are complete."""
+def deploy(built: building.Built, plan: dict[str, Any], folder: Path) -> None:
+    """Write ``model.so``, ``weights.bin`` and ``plan.json``; the folder changes only when all are complete."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        library = building.export(executable, Path(temporary))
-        plan = {**plan, "library": fingerprint(library)}
+        library = building.export(built.executable, Path(temporary))
+        record = write_weights(built.weights, Path(temporary) / WEIGHTS)
+        plan = {**plan, "library": fingerprint(library), "weights": record}
         (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n")
-        for name in (building.LIBRARY, PLAN):
+        for name in (building.LIBRARY, WEIGHTS, PLAN):
             os.replace(Path(temporary) / name, folder / name)
 
 

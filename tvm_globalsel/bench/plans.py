@@ -131,10 +131,10 @@ def build(found: Study, contender: Contender, label: str, folder: Path) -> Path:
     assert solution is not None, "only plans that exist can be built"
     selection = interpret(selected.network, selected.costs, selected.selection.problem, solution)
     chosen, lowered = fit(dataclasses.replace(selected, selection=selection), contender.solver)
-    executable = building.build(lowered, chosen.target)
+    built = building.build_apart(lowered, chosen.target)
     plan = make_plan(chosen, label, list(found.input_names), list(found.output_names))
     folder = writable_folder(folder)
-    deploy(executable, plan, folder)
+    deploy(built, plan, folder)
     return folder
 
 
