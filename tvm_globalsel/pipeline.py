@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
+from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
@@ -29,6 +29,7 @@ from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
+from tvm_globalsel.logs.trust import consult
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
@@ -51,12 +52,14 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
+    ``tuning_log`` is the log file (None: the user's cache folder), of which ``trust_log`` uses also what was measured on
+    other machines, thread counts or versions; ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"
     threads: int = 1
     tuning_log: Path | None = None
+    trust_log: bool = False
     budget_s: float = 300.0
     solver: str = "pbqp"
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -132,7 +135,8 @@ def select(
     network = simplify(extract(module, names))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__, weights)
+    context = Context(target_identity(target), device_name(), options.threads, tvm.__version__, weights)
+    consult(log, context.origin, options.trust_log, say)
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
@@ -239,17 +243,6 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
     if target.kind.name != "llvm":
         raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
     return target
-
-
-def device_name() -> str:
-    """The processor's own name, part of the identity of every measurement."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def default_log() -> Path:

@@ -131,7 +131,7 @@ def test_other_threads_or_device_are_other_measurements() -> None:
 
 
 def test_revision_covers_all_kernel_code_that_a_variant_imports() -> None:
-    from tvm_globalsel.log import _code_only, _kernel_imports, variant_revision
+    from tvm_globalsel.revision import _code_only, _kernel_imports, variant_revision
 
     imports = _kernel_imports("te_kernels.conv2d.direct_nhwc")
     for part in (
