@@ -20,6 +20,7 @@ import numpy as np
 
 from tvm_globalsel.background import exit_interrupted
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.logs.command import add_parser as add_log_parser
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -127,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
     p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
     p.add_argument("--json", action="store_true")
+
+    add_log_parser(commands.add_parser("log", help="look into tuning logs, merge and prune them"))
     return parser
 
 
@@ -226,8 +229,9 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.tables import summary
 
     options = Options(
-        target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log, budget_s=args.budget,
-        solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights, dump_dir=args.dump_dir,
+        target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
+        budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
+        dump_dir=args.dump_dir,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):
@@ -326,8 +330,8 @@ def _pareto(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.progress import tuning_progress
 
     options = Options(
-        target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log, budget_s=args.budget,
-        shapes=dict(args.shape), seed_weights=args.seed_weights,
+        target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
+        budget_s=args.budget, shapes=dict(args.shape), seed_weights=args.seed_weights,
         demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):

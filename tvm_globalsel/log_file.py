@@ -92,4 +92,3 @@ def replace(path: Path, records: Iterable[Record]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-

@@ -21,8 +21,8 @@ from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
-from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
+from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
@@ -52,8 +52,8 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder), of which ``trust_log`` uses also what was measured on
-    other machines, thread counts or versions; ``demands`` are side constraints on the plan.
+    ``tuning_log`` is the log file (None: the user's cache folder); with ``trust_log``, what it holds of other machines,
+    thread counts or versions is used too; ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"
