@@ -30,6 +30,10 @@ _RUNS_IN_BLOCK = 2
 _ATTEMPTS = 4
 _SLOW_KERNEL_S = 0.15  # one run of such a kernel is measurement enough
 
+#: The result of a kernel whose measurement is in the log already, and the error of one whose schedule failed.
+SKIPPED: dict[str, Any] = {"skipped": True}
+NOT_BUILT = "not built"
+
 _best_probe_s = math.inf
 
 
@@ -100,8 +104,11 @@ def _evaluate(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, 
     for index, item in enumerate(spec["kernels"]):
         result: dict[str, Any] = {"costs_s": []}
         results.append(result)
+        if index in spec.get("skip", ()):
+            results[index] = SKIPPED
+            continue
         if not module.implements_function(f"kernel{index}", True):
-            result["error"] = "not built"
+            result["error"] = NOT_BUILT
             continue
         variant = from_knobs(item["variant"], item["knobs"])
         args, error, single_s = _check(module, index, item["task"], variant)
