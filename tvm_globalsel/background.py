@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 #: Set while TVM's pools may start workers, which inherit it: so they are told from the caller's own processes.
 _MARK = "GLOBALSEL_WORKER_OF"
-_SCRATCH_PREFIX = "globalsel-"
+_SCRATCH_PREFIX = "globalsel-tuning-"
 _STOP_S = 15.0
 
 _scratch: set[Path] = set()

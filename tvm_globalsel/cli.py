@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    c.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on devices behind TVM's RPC tracker")
+    c.add_argument("--rpc-key", metavar="K", help="the key those devices registered with")
     c.add_argument("--trust-log", action="store_true", help="use what the log has of other machines, threads, versions")
     c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     c.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
@@ -119,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     p.add_argument("--threads", type=_positive, default=1, metavar="N")
     p.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    p.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on devices behind TVM's RPC tracker")
+    p.add_argument("--rpc-key", metavar="K", help="the key those devices registered with")
     p.add_argument("--trust-log", action="store_true", help="use what the log has of other machines, threads, versions")
     p.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     p.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
@@ -230,6 +234,7 @@ def _compile(args: argparse.Namespace) -> int:
 
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
+        rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
         budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
         dump_dir=args.dump_dir,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
@@ -331,6 +336,7 @@ def _pareto(args: argparse.Namespace) -> int:
 
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
+        rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
         budget_s=args.budget, shapes=dict(args.shape), seed_weights=args.seed_weights,
         demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
     )  # fmt: skip

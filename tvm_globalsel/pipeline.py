@@ -32,6 +32,7 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.logs.trust import consult
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
+from tvm_globalsel.remote import remote_devices
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
 from tvm_globalsel.selection import (
@@ -53,7 +54,8 @@ class Options:
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
     ``tuning_log`` is the log file (None: the user's cache folder); with ``trust_log``, what it holds of other machines,
-    thread counts or versions is used too; ``demands`` are side constraints on the plan.
+    thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the devices
+    that registered there with ``rpc_key``; ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"
@@ -65,6 +67,8 @@ class Options:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
     dump_dir: Path | None = None
+    rpc_tracker: str | None = None
+    rpc_key: str | None = None
     demands: Demands = field(default_factory=Demands)
 
 
@@ -129,20 +133,23 @@ def select(
     """Relax to a selected plan: extract, list candidates, measure, solve."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
-    machine = describe(target, options.threads)
+    remote = remote_devices(options.rpc_tracker, options.rpc_key)  # None: this machine is measured
+    machine, device = describe(target, options.threads), device_name()
+    if remote is not None:
+        machine, device = remote.describe(machine, target)
     log = TuningLog(options.tuning_log or default_log())
 
     network = simplify(extract(module, names))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(target_identity(target), device_name(), options.threads, tvm.__version__, weights)
+    context = Context(target_identity(target), device, options.threads, tvm.__version__, weights)
     consult(log, context.origin, options.trust_log, say)
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
     everything = [c for c in (*found.values(), *move_candidates.values()) if c.task.kind != "view"]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
-    measurer = Measurer(target, machine, context)
+    measurer = Measurer(target, machine, context, remote)
     tuning = _tune(everything, log, measurer, options.budget_s, progress)
     costs = costs_from_log(found, moves, move_candidates, log, context)
     problem = build_problem(network, costs)
