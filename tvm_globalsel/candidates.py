@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from te_kernels.layout import Layout, same_bytes
@@ -58,6 +58,12 @@ def candidates_of(network: Network, machine: Machine) -> dict[str, Candidates]:
         if op.task.key not in found:
             found[op.task.key] = candidates_for(op.task, machine)
     return found
+
+
+def layouts_of(found: Iterable[Candidates]) -> set[str]:
+    """Every layout that some candidate reads or writes."""
+    every = [v.layouts(candidates.task) for candidates in found for v in candidates.variants]
+    return {name for layouts in every for name in (*layouts.inputs, layouts.output)}
 
 
 def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[TransformTask]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,10 @@ def device_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def warn_of_threads(threads: int) -> None:
+    """Warn when more threads are wanted than there are processors: they would wait for one another in every kernel."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads > processors:
+        warnings.warn(f"--threads {threads}: this process may use {processors} processor(s) only", stacklevel=2)

@@ -20,10 +20,17 @@ from te_kernels.machine import Machine, describe, host_target
 from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
-from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
+from tvm_globalsel.candidates import (
+    Candidates,
+    candidates_of,
+    layouts_of,
+    measuring_order,
+    refinements,
+    transform_tasks,
+)
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
-from tvm_globalsel.device import device_name, target_identity
-from tvm_globalsel.errors import UserError
+from tvm_globalsel.device import device_name, target_identity, warn_of_threads
+from tvm_globalsel.errors import UserError, located
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
@@ -43,6 +50,7 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+from tvm_globalsel.solve import refuse_unknown
 
 if TYPE_CHECKING:
     from tvm_globalsel.limits import Point
@@ -117,7 +125,7 @@ def compile(
     imported = import_onnx(prepared, label)
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
-    selected = select(imported.module, options, imported.names, progress, say, dump)
+    selected = select(imported.module, options, imported.names, progress, say, dump, label)
     lowered = lower(selected, dump)
     say("building and exporting the module")
     executable = building.build(lowered, selected.target)
@@ -128,23 +136,27 @@ def compile(
 
 def select(
     module: tvm.IRModule, options: Options, names: dict[str, list[str]] | None = None,
-    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None,
+    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None, label: str = "",
 ) -> Selected:  # fmt: skip
-    """Relax to a selected plan: extract, list candidates, measure, solve."""
+    """Relax to a selected plan: extract, list candidates, measure, solve. ``label`` names the model in errors."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
     remote = remote_devices(options.rpc_tracker, options.rpc_key)  # None: this machine is measured
     machine, device = describe(target, options.threads), device_name()
-    if remote is not None:
+    if remote is None:
+        warn_of_threads(options.threads)
+    else:
         machine, device = remote.describe(machine, target)
     log = TuningLog(options.tuning_log or default_log())
 
-    network = simplify(extract(module, names))
+    with located(label):
+        network = simplify(extract(module, names))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
     context = Context(target_identity(target), device, options.threads, tvm.__version__, weights)
     consult(log, context.origin, options.trust_log, say)
     found = candidates_of(network, machine)
+    refuse_unknown(options.solver, layouts_of(found.values()))
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
     everything = [c for c in (*found.values(), *move_candidates.values()) if c.task.kind != "view"]
@@ -176,7 +188,7 @@ def pareto(
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
     imported = import_onnx(prepare(loaded, options.shapes, options.seed_weights), label)
-    selected = select(imported.module, options, imported.names, progress, say)
+    selected = select(imported.module, options, imported.names, progress, say, label=label)
     needs = account(selected.network, selected.costs, selected.selection.problem)
     seconds = options.demands.time_limit_s
     say("solving for time against memory")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 
+from tvm_globalsel.errors import UserError
 from tvm_globalsel.problem import Problem, Solution
 
 #: Names of the solvers; ``single`` is followed by a colon and a layout.
 SOLVERS = ("pbqp", "milp", "exhaustive", "local", "greedy", "single:<layout>", "sum2d")
+
+
+def refuse_unknown(solver: str, layouts: Iterable[str]) -> None:
+    """Raises :class:`UserError` for a solver that there is not, before anything is measured for it."""
+    name, colon, layout = solver.partition(":")
+    if name == "single" and colon:
+        if layout not in layouts:
+            raise UserError(f"--solver {solver}: there is no layout {layout!r}", f"choose {', '.join(sorted(layouts))}")
+    elif name not in SOLVERS or colon:
+        raise UserError(f"--solver {solver}: there is no such solver", f"choose {', '.join(SOLVERS)}")
 
 
 def solve(problem: Problem, solver: str = "pbqp") -> Solution:
