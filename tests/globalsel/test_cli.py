@@ -97,10 +97,13 @@ def test_bad_target(tiny: tuple[Path, Path], tmp_path: Path, target: str, part: 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     onnx.save(nets.everything(), tmp_path / "e.onnx")
     log_file = tmp_path / "log.jsonl"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "tvm_globalsel", "compile", str(tmp_path / "e.onnx"), "-o", str(tmp_path / "o"),
          "--tuning-log", str(log_file)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
         # a test run in the background inherits an ignored SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -116,6 +119,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     lines = log_file.read_text().splitlines()
     assert lines and all(json.loads(line)["v"] == 1 for line in lines)
     assert not (tmp_path / "o" / "plan.json").exists()
+    assert [path.name for path in temporary.iterdir() if "locks" not in path.name] == []
 
 
 def test_run_reports_latency_and_writes_outputs(tiny: tuple[Path, Path], tmp_path: Path) -> None:
