@@ -75,16 +75,20 @@ def run_interruptible(function: Callable[[], _Result]) -> _Result:
             results.append(function())
         except BaseException as error:
             errors.append(error)
+        finally:
+            ended.set()
 
+    # not Thread.join: interrupted in it, Python 3.11 takes a thread that runs for one that has ended
+    ended = threading.Event()
     thread = threading.Thread(target=body, daemon=True)
     os.environ[_MARK] = str(os.getpid())
     _stopping.clear()
     thread.start()
     try:
-        while thread.is_alive():
-            thread.join(0.2)
+        while not ended.wait(0.2):
+            pass
     except KeyboardInterrupt:
-        _stop(thread)
+        _stop(ended)
         raise
     finally:
         os.environ.pop(_MARK, None)
@@ -93,15 +97,14 @@ def run_interruptible(function: Callable[[], _Result]) -> _Result:
     return results[0]
 
 
-def _stop(thread: threading.Thread) -> None:
+def _stop(ended: threading.Event) -> None:
     """End the workers, and those that TVM's pools start in their place, until the function has given up."""
     _stopping.set()
     deadline = time.monotonic() + _STOP_S
     while time.monotonic() < deadline:
         _kill([child for child in psutil.Process().children() if _is_worker(child)])
-        if not thread.is_alive():
+        if ended.wait(0.1):
             return
-        thread.join(0.1)
 
 
 def _is_worker(child: psutil.Process) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tvm.support.popen_pool import PopenPoolExecutor
+from tvm.support.popen_pool import PopenWorker
 
 from tests.globalsel.commands import ROOT
 from tvm_globalsel import background, worker_process
@@ -89,14 +89,14 @@ def test_killed_tuner_loses_only_what_was_in_flight_and_two_share_the_rest(tmp_p
 def test_interrupt_ends_the_workers_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     own = subprocess.Popen(["sleep", "100"])
     before = {child.pid for child in psutil.Process().children()}
-    pool = PopenPoolExecutor(max_workers=1)
+    worker = PopenWorker()
     seen = []
 
     def work() -> None:
-        future = pool.submit(time.sleep, 100)
+        worker.send(time.sleep, (100,))
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(ChildProcessError):
-            future.result()
+            worker.recv()
         seen.append(background.stopping())
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a test run in the background
@@ -109,7 +109,7 @@ def test_interrupt_ends_the_workers_and_nothing_else(monkeypatch: pytest.MonkeyP
         assert background.run_interruptible(lambda: background.stopping()) is False
     finally:
         signal.signal(signal.SIGINT, handler)
-        pool.shutdown()
+        worker.kill()
         own.kill()
         own.wait()
 
