@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -64,6 +65,12 @@ def layouts_of(found: Iterable[Candidates]) -> set[str]:
     """Every layout that some candidate reads or writes."""
     every = [v.layouts(candidates.task) for candidates in found for v in candidates.variants]
     return {name for layouts in every for name in (*layouts.inputs, layouts.output)}
+
+
+def with_kernels(candidates: Candidates) -> Candidates:
+    """Those candidates that there is something to measure of."""
+    kept = tuple(variant for variant in candidates.variants if not variant.needs_no_kernel)
+    return dataclasses.replace(candidates, variants=kept)
 
 
 def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[TransformTask]:

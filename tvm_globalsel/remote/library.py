@@ -2,14 +2,16 @@
 
 TVM's own ``time_evaluator`` runs a kernel once before the first timed run, and calls only preparation functions that
 the server knows: weights would lie in caches where they do not lie inside a network. So the library times itself.
-``timedN`` runs the probe, then ``runs`` times evicts, touches what a neighbour would just have written, and runs
-kernel N between two readings of the clock, then the probe again. ``triedN`` runs kernel N in a child process: TVM's
+``timedN`` runs the probe, then ``runs`` times prepares the caches as ``worker.py`` does (evicts, runs kernel N with a
+copy of its weights, writes its inputs, flushes its weights where they lie in memory) and runs kernel N between two
+readings of the clock, then the probe again. ``triedN`` runs kernel N in a child process: TVM's
 RPC server does not outlive a crash of its session's process.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +27,8 @@ from tvm_globalsel import worker
 from tvm_globalsel.timing import RUNS_IN_BLOCK, evicted_bytes
 
 FILE = "globalsel.so"
+#: There only where weights are flushed before every run.
+FLUSH = "flush"
 #: Seconds after which a kernel's child process is ended: far beyond any kernel worth choosing.
 TRY_TIMEOUT_S = 20
 #: What a file is read into, at most (:func:`file_reader`).
@@ -43,16 +47,17 @@ STAMPS = _SINK + 1
 
 def build(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
     """TVM builder's ``f_build``: the kernels of a batch and what goes with them."""
-    functions = worker.scheduled(mod)
+    functions = worker.scheduled(mod, target)
     spec = json.loads(str(mod.attrs["globalsel_batch"]))
-    evicted = evicted_bytes(Machine(**spec["machine"]), spec["weights"])
+    flushed = FLUSH in functions
+    evicted = evicted_bytes(Machine(**spec["machine"]), spec["weights"], flushed)
     for index, item in enumerate(spec["kernels"]):
         kernel = functions.get(f"kernel{index}")
         if kernel is None:
             continue
         inputs = len(from_knobs(item["variant"], item["knobs"]).layouts(from_dict(item["task"])).inputs)
         functions[f"tried{index}"] = _tried(f"kernel{index}", kernel)
-        functions[f"timed{index}"] = _timed(f"kernel{index}", kernel, functions["probe"], inputs, evicted)
+        functions[f"timed{index}"] = _timed(f"kernel{index}", kernel, functions["probe"], inputs, evicted, flushed)
     return tvm.tirx.build(tvm.IRModule(functions), target=target)
 
 
@@ -100,19 +105,26 @@ def _tried(symbol: str, kernel: tvm.tirx.PrimFunc) -> tvm.tirx.PrimFunc:
 
 
 def _timed(
-    symbol: str, kernel: tvm.tirx.PrimFunc, probe: tvm.tirx.PrimFunc, inputs: int, evicted: int
+    symbol: str, kernel: tvm.tirx.PrimFunc, probe: tvm.tirx.PrimFunc, inputs: int, evicted: int, flushed: bool
 ) -> tvm.tirx.PrimFunc:
-    """The kernel between clocks. Arguments: the kernel's, the probe's, what to read for eviction, stamps, runs."""
+    """The kernel between clocks.
+
+    Arguments: the kernel's, a copy of its parameters, the probe's, what to read for eviction, stamps, runs, and a
+    zero, which the compiler must not know to be one: inputs are written by adding it.
+    """
     buffers, probes = _like(kernel, "a"), _like(probe, "p")
+    data, params = buffers[:inputs], buffers[inputs:-1]
+    copies = [tirx.decl_buffer(p.shape, p.dtype, name=f"{p.name}_copy") for p in params]
     scratch = tirx.decl_buffer((evicted // 8,), "int64", name="scratch")
     stamps = tirx.decl_buffer((STAMPS,), "int64", name="stamps")
-    runs = tirx.Var("runs", "int32")
+    runs, zero = tirx.Var("runs", "int32"), tirx.Var("zero", "int32")
     views: list[Any] = []
 
     def run(r: Any) -> Any:
-        touched = [_touch(b, stamps, views) for b in (buffers[-1], *reversed(buffers[:inputs]))]
+        written = [_lines(_flat(b, views), lambda v, at: _write(v, at, zero)) for b in data]
+        cleared = [_lines(_flat(p, views), _clear) for p in params if flushed and str(p.dtype) == "float32"]
         return tirx.SeqStmt([
-            _read(scratch, stamps), *touched,
+            _read(scratch, stamps), _run(symbol, [*data, *copies, buffers[-1]]), *written, *cleared,
             _stamp(stamps, RUNS + 2 * r), _run(symbol, buffers), _stamp(stamps, RUNS + 2 * r + 1),
         ])  # fmt: skip
 
@@ -128,31 +140,43 @@ def _timed(
         _stamp(stamps, CPU[1], _THREAD_CPU), _stamp(stamps, WALL[1]),
         *probed(PROBES_AFTER),
     ]  # fmt: skip
-    function = tirx.PrimFunc([*buffers, *probes, scratch, stamps, runs], tirx.SeqStmt(body))
+    function = tirx.PrimFunc([*buffers, *copies, *probes, scratch, stamps, runs, zero], tirx.SeqStmt(body))
     return function.with_attr("global_symbol", symbol.replace("kernel", "timed"))
 
 
 def _read(buffer: Any, stamps: Any) -> Any:
-    """Reads one element of every cache line; the sum goes where the compiler must expect somebody to look."""
-    step = max(1, _LINE_BYTES // (tvm.runtime.DataType(str(buffer.dtype)).bits // 8))
-    total = -(-int(buffer.shape[0]) // step)
-
-    def add(i: Any) -> Any:
-        value = tirx.BufferLoad(buffer, [i * step])
-        if str(buffer.dtype).startswith("float"):  # the bits: what is no number has no integer
-            value = tirx.reinterpret(f"int{tvm.runtime.DataType(str(buffer.dtype)).bits}", value)
-        return tirx.BufferStore(stamps, stamps[_SINK] + tirx.Cast("int64", value), [_int(_SINK)])
-
-    return _loop(total, add)
+    """Reads an integer of every cache line; the sum goes where the compiler must expect somebody to look."""
+    sink = [_int(_SINK)]
+    return _lines(buffer, lambda b, at: tirx.BufferStore(stamps, stamps[_SINK] + tirx.BufferLoad(b, [at]), sink))
 
 
-def _touch(buffer: Any, stamps: Any, views: list[Any]) -> Any:
-    size = 1
-    for extent in buffer.shape:
-        size *= int(extent)
-    view = tirx.decl_buffer((size,), buffer.dtype, name=f"{buffer.name}_flat")
+def _write(buffer: Any, at: Any, zero: Any) -> Any:
+    """Writes an element; truth values, which cannot be added to, are read and written by way of integers."""
+    dtype = str(buffer.dtype)
+    value = tirx.BufferLoad(buffer, [at])
+    if dtype == "bool":
+        return tirx.BufferStore(buffer, tirx.Cast("int32", value) + zero != _int(0), [at])
+    return tirx.BufferStore(buffer, value + tirx.Cast(dtype, zero), [at])
+
+
+def _clear(buffer: Any, at: Any) -> Any:
+    """Writes a cache line back to memory and drops it."""
+    return tirx.Evaluate(
+        tirx.call_llvm_intrin("void", "llvm.x86.sse2.clflush", tirx.address_of(tirx.BufferLoad(buffer, [at])))
+    )
+
+
+def _lines(buffer: Any, body: Callable[[Any, Any], Any]) -> Any:
+    """``body(buffer, at)`` for one element of every cache line of a vector."""
+    step = max(1, _LINE_BYTES // (-(-tvm.runtime.DataType(str(buffer.dtype)).bits // 8)))
+    return _loop(-(-int(buffer.shape[0]) // step), lambda i: body(buffer, i * step))
+
+
+def _flat(buffer: Any, views: list[Any]) -> Any:
+    """The buffer as a vector; ``views`` collects what is to be declared."""
+    view = tirx.decl_buffer((math.prod(int(n) for n in buffer.shape),), buffer.dtype, name=f"{buffer.name}_flat")
     views.append((view, buffer))
-    return _read(view, stamps)
+    return view
 
 
 def _like(function: tvm.tirx.PrimFunc, prefix: str) -> list[Any]:

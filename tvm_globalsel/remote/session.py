@@ -87,6 +87,7 @@ class _Kernel:
     variant: Variant
     case: check.Case | None
     args: list[Any]
+    copies: list[Any]
     timed: Any = None
 
 
@@ -100,7 +101,8 @@ class _Batch:
         self._threads = machine.threads
         probe = next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
         self._probe = self._on_device(check.arguments(check.make_case(PROBE_TASK), probe))
-        self._scratch = self._send(np.ones(evicted_bytes(machine, spec["weights"]) // 8, np.int64))
+        evicted = evicted_bytes(machine, spec["weights"], self._has(library.FLUSH))
+        self._scratch = self._send(np.ones(evicted // 8, np.int64))
         self._stamps = self._send(np.zeros(library.STAMPS, np.int64))
         self._best_probe_s = math.inf
         self._cases: dict[str, check.Case] = {}
@@ -133,11 +135,14 @@ class _Batch:
         task, variant = from_dict(item["task"]), from_knobs(item["variant"], item["knobs"])
         if isinstance(task, OpaqueTask):
             arrays = [*opaque_arguments(task), np.zeros(task.out_shape, task.out_dtype)]
-            return _Kernel(index, task, variant, None, [self._send(a) for a in arrays])
+            copies = arrays[len(variant.layouts(task).inputs) : -1]
+            return _Kernel(index, task, variant, None, *([self._send(a) for a in every] for every in (arrays, copies)))
         if task.key not in self._cases:
             self._cases[task.key] = check.make_case(task)
         case = self._cases[task.key]
-        return _Kernel(index, task, variant, case, self._on_device(check.arguments(case, variant)))
+        args = check.arguments(case, variant)
+        copies = args[len(variant.layouts(task).inputs) : -1]
+        return _Kernel(index, task, variant, case, self._on_device(args), self._on_device(copies))
 
     def _try(self, kernel: _Kernel) -> str | None:
         """What ended the kernel's child process, or None when it ended well."""
@@ -174,7 +179,7 @@ class _Batch:
 
     def _time(self, kernel: _Kernel, runs: int) -> tuple[float, float]:
         """(disturbance, median seconds of the runs)."""
-        kernel.timed(*kernel.args, *self._probe, self._scratch, self._stamps, runs)
+        kernel.timed(*kernel.args, *kernel.copies, *self._probe, self._scratch, self._stamps, runs, 0)
         stamps = self._stamps.numpy()[: 2 * (library.PROBES_AFTER[1] + 2)].reshape(-1, 2)
 
         def between(first: int, last: int) -> float:
