@@ -88,7 +88,8 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
         return relax.op.concat(args, axis=1)
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
-    packed = [np.array(p, p.dtype if opaque else np.float32, order="C") for p in variant.pack(op.task, list(op.params))]
+    params = variant.pack(op.task, list(op.params))
+    packed = [np.asarray(p, p.dtype if opaque else np.float32, order="C") for p in params]  # relax.const copies
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
     shape = Layout(layouts.output).physical_shape(op.task.output_shape)
     dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else "float32"

@@ -65,6 +65,29 @@ def test_unsupported_operator(tmp_path: Path) -> None:
     assert_refused(done, "u.onnx: node 'odd_one': operator Gurgle is not supported")
 
 
+def test_refusals_are_one_line_that_names_the_file(tmp_path: Path) -> None:
+    x, z = (onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [1, 3, 8, 8]), ("z", None)))
+    k = onnx.numpy_helper.from_array(np.array([2]), "k")
+    w = onnx.numpy_helper.from_array(np.ones((4, 5, 3, 3), np.float32), "w")  # five channels where x has three
+    top = onnx.helper.make_node("TopK", ["x", "k"], ["z", "i"])
+    for node, constant in ((top, k), (onnx.helper.make_node("Conv", ["x", "w"], ["z"]), w)):
+        graph = onnx.helper.make_graph([node], "g", [x], [z], [constant])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+        onnx.save(model, tmp_path / "refused.onnx")
+        done = command("compile", tmp_path / "refused.onnx", "-o", tmp_path / "o", "--tuning-log", tmp_path / "log")
+        assert_refused(done, "refused.onnx: ")
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr  # neither TVM nor onnx has a word
+
+
+def test_unknown_layout_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    onnx.save(nets.tiny(), tmp_path / "t.onnx")
+    arguments = ("compile", tmp_path / "t.onnx", "-o", tmp_path / "o", "--tuning-log", tmp_path / "log")
+    done = command(*arguments, "--solver", "single:FOO", "--threads", 5000)
+    assert_refused(done, "--solver single:FOO: there is no layout 'FOO'", "NHWC")
+    assert "warning: --threads 5000: this process may use" in done.stderr
+    assert (tmp_path / "log").read_text() == ""
+
+
 def test_unwritable_output(tmp_path: Path) -> None:
     onnx.save(nets.tiny(), tmp_path / "t.onnx")
     (tmp_path / "file").write_text("in the way")
@@ -186,7 +209,7 @@ def test_explain_gives_exact_reasons(tiny: tuple[Path, Path]) -> None:
 
 
 def test_damaged_library_is_refused_before_it_is_loaded(tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("model.so", "plan.json"):
+    for name in ("model.so", "plan.json", "weights.bin"):
         (tmp_path / name).write_bytes((tiny[1] / name).read_bytes())
     whole = (tmp_path / "model.so").read_bytes()
     (tmp_path / "model.so").write_bytes(whole[:5000])
