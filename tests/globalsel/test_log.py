@@ -227,9 +227,7 @@ def test_log_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         code = main(["log", *map(str, args)])
         return code, *capsys.readouterr()
 
-    evil = _record(
-        1, context=vars(dataclasses.replace(_HERE, device="\x1b]0;owned\x07[red]CPU")), error="\x1b[2J[b]bad"
-    )
+    evil = _record(1, dataclasses.replace(_HERE, device="\x1b]0;owned\x07[red]CPU"), error="\x1b[2J[b]bad")
     path = _log(tmp_path / "log", _record(0))
     path.write_text(path.read_text() + evil.to_json() + "\njunk\n")
     code, out, err = log("show", path)
