@@ -11,9 +11,12 @@ from typing import BinaryIO
 
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.log_file import damage, locked, read
-from tvm_globalsel.record import Context, Origin, Record, key_at, make_record
+from tvm_globalsel.record import Context, Origin, Record, key_at, machine_record, make_record, median_interval
+from tvm_globalsel.revision import variant_revision
 
-__all__ = ["Context", "Origin", "Record", "TuningLog", "make_record"]
+__all__ = [
+    "Context", "Origin", "Record", "TuningLog", "machine_record", "make_record", "median_interval", "variant_revision",
+]  # fmt: skip
 
 
 class TuningLog:
@@ -52,6 +55,7 @@ class TuningLog:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Record]:
+        """All records, in the order of their first appearance."""
         return iter(list(self._records.values()))
 
     def append(self, records: Iterable[Record]) -> None:

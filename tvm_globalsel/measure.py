@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -74,26 +75,28 @@ class Measurer:
         self._turns: dict[Path | None, Turn] = {}
 
     def measure(
-        self, requests: list[Request], keep: Callable[[list[Record]], None], log: TuningLog | None = None
-    ) -> None:
+        self, requests: list[Request], keep: Callable[[list[Record]], None], log: TuningLog | None = None,
+        again: bool = False,
+    ) -> None:  # fmt: skip
         """Measure all requests and hand each batch's records to ``keep`` as soon as it has run.
 
         Failures become records with an error; nothing is raised for them. With ``log``, tuners that share it take
-        turns, and what another has measured by then is not measured again.
+        turns, and what another has measured by then is not measured again (unless ``again`` asks for just that).
         """
         batches = [requests[i : i + _KERNELS_PER_BATCH] for i in range(0, len(requests), _KERNELS_PER_BATCH)]
-        for batch, outcome in self._outcomes(batches, log):
-            if isinstance(outcome, str):  # something took the whole process down: find out what, one at a time
-                alone, results = list(range(len(batch))), [{"error": outcome}] * len(batch)
-            else:
-                alone = [i for i, result in enumerate(outcome) if result.get("error") == worker.NOT_BUILT]
-                results = list(outcome)
-            if len(batch) > 1 and alone:
-                for (request,), one in self._outcomes([[batch[i]] for i in alone], log):
-                    results[batch.index(request)] = {"error": one} if isinstance(one, str) else one[0]
-            if stopping():  # workers were killed, which is no fault of the kernels
-                return
-            keep([self._record(r, x) for r, x in zip(batch, results, strict=True) if not x.get("skipped")])
+        with closing(self._outcomes(batches, log, again)) as outcomes:  # whatever ends it, the turn is given up
+            for batch, outcome in outcomes:
+                if isinstance(outcome, str):  # something took the whole process down: find out what, one at a time
+                    alone, results = list(range(len(batch))), [{"error": outcome}] * len(batch)
+                else:
+                    alone = [i for i, result in enumerate(outcome) if result.get("error") == worker.NOT_BUILT]
+                    results = list(outcome)
+                if len(batch) > 1 and alone:
+                    for (request,), one in self._outcomes([[batch[i]] for i in alone], log, again):
+                        results[batch.index(request)] = {"error": one} if isinstance(one, str) else one[0]
+                if stopping():  # workers were killed, which is no fault of the kernels
+                    return
+                keep([self._record(r, x) for r, x in zip(batch, results, strict=True) if not x.get("skipped")])
 
     def _record(self, request: Request, result: dict[str, Any]) -> Record:
         error = result.get("error")
@@ -106,7 +109,9 @@ class Measurer:
             error=error,
         )
 
-    def _outcomes(self, batches: list[list[Request]], log: TuningLog | None) -> Iterator[tuple[list[Request], Outcome]]:
+    def _outcomes(
+        self, batches: list[list[Request]], log: TuningLog | None, again: bool
+    ) -> Generator[tuple[list[Request], Outcome]]:
         """Build batches together and run each; in any order."""
         self._start()
         specs = [self._spec(batch) for batch in batches]
@@ -118,7 +123,7 @@ class Measurer:
             jobs.append(Job(number, specs[number], library, failure))
 
         def known(job: Job) -> list[int]:
-            if log is None:
+            if log is None or again:
                 return []
             log.refresh()
             keys = [self.context.key(r.task, r.variant) for r in batches[job.number]]

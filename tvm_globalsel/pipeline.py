@@ -45,6 +45,9 @@ from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.remote import remote_devices
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
+from tvm_globalsel.search.live import search
+from tvm_globalsel.search.loop import Found
+from tvm_globalsel.search.space import Space
 from tvm_globalsel.selection import (
     Costs,
     Selection,
@@ -69,6 +72,8 @@ class Options:
     thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the devices
     that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``;
     ``demands`` are side constraints on the plan.
+    Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
+    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, limits, and remote devices.
     """
 
     target: str = "host"
@@ -84,6 +89,19 @@ class Options:
     rpc_tracker: str | None = None
     rpc_key: str | None = None
     demands: Demands = field(default_factory=Demands)
+    tolerance: float = 0.01
+    exhaustive: bool = False
+
+    @property
+    def searches(self) -> bool:
+        """Whether only what can change the answer is measured.
+
+        That is known for the fastest plan only: other solvers and limits compare candidates that it never needs.
+        And it is known of this machine only, whose rates bound the candidates' times from below.
+        """
+        limited = self.demands.max_memory_bytes is not None or self.demands.max_error is not None
+        here = self.rpc_tracker is None
+        return here and not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
 
 
 Say = Callable[[str], None]
@@ -103,6 +121,7 @@ class Selected:
     context: Context
     demands: Demands
     arena_bytes: int | None = None
+    search: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +187,14 @@ def select(
     everything = [with_kernels(c) for c in (*found.values(), *move_candidates.values())]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     measurer = Measurer(target, machine, context, remote)
-    tuning = _tune(everything, log, measurer, options.budget_s, progress)
+    found_by_search: Found | None = None
+    if options.searches:
+        space = Space(network, costs_from_log(found, moves, move_candidates, log, context).choices, move_candidates,
+                      options.demands)  # fmt: skip
+        found_by_search = search(space, log, measurer, options.tolerance, options.budget_s, progress)
+        tuning = found_by_search.tuning
+    else:
+        tuning = _tune(everything, log, measurer, options.budget_s, progress)
     costs = costs_from_log(found, moves, move_candidates, log, context)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
@@ -176,7 +202,8 @@ def select(
     dump.text("3-solution", f"{solution}")
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
-    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands)
+    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands,
+                    search=found_by_search)  # fmt: skip
 
 
 def pareto(
@@ -190,7 +217,7 @@ def pareto(
     from tvm_globalsel.limits import error_front, memory_front  # scipy is slow to import, and few need it
 
     options = options or Options()
-    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
+    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands), exhaustive=True)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
     selected = select(imported.module, options, imported.names, progress, say, label=label)

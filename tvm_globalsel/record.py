@@ -83,6 +83,11 @@ class Record:
         return statistics.median(self.costs_s)
 
     @property
+    def interval_s(self) -> tuple[float, float]:
+        """Interval that holds the true median with at least 90 % where there are 5 blocks or more."""
+        return (math.inf, math.inf) if self.error or not self.costs_s else median_interval(self.costs_s)
+
+    @property
     def revision(self) -> str:
         """Version of the variant's code that was measured."""
         return str(json.loads(self.key)["revision"])
@@ -95,8 +100,26 @@ class Record:
     def to_json(self) -> str:
         """One line."""
         body = {"v": _FORMAT, **{name: value for name, value in vars(self).items() if name != "key"}}
+        if math.isfinite(self.cost_s):
+            body["interval_s"] = self.interval_s
         body["revision"] = self.revision
         return json.dumps(body, separators=(",", ":"), allow_nan=False)
+
+
+def median_interval(values: tuple[float, ...], confidence: float = 0.9) -> tuple[float, float]:
+    """Order statistics that enclose the median with ``confidence`` whatever the distribution (the sign test's).
+
+    The narrowest symmetric pair; with fewer values than that takes (5 for 90 %), their whole range.
+    """
+    ordered, count = sorted(values), len(values)
+    outside, cut = 0.0, 0
+    while cut < (count - 1) // 2:
+        outside += 2 * math.comb(count, cut) / 2**count  # the median is beyond the value number ``cut``
+        if outside > 1 - confidence:
+            break
+        cut += 1
+    cut = max(0, cut - 1)
+    return ordered[cut], ordered[count - 1 - cut]
 
 
 def make_record(context: Context, task: Task, variant: Variant, **result: Any) -> Record:
@@ -104,6 +127,15 @@ def make_record(context: Context, task: Task, variant: Variant, **result: Any) -
     return Record(
         key=context.key(task, variant), task=task.to_dict(), variant=variant.name, knobs=variant.knobs,
         context=vars(context.of(task)), time=round(time.time(), 3), **result,
+    )  # fmt: skip
+
+
+def machine_record(context: Context, probe: str, unit: str, revision: str, costs_s: tuple[float, ...]) -> Record:
+    """A record of the machine itself: seconds that one ``unit`` (flop, byte) of the resource ``probe`` takes."""
+    task, context = {"kind": "machine", "unit": unit}, dataclasses.replace(context, weights="cache")
+    return Record(
+        key=_key(task, probe, {}, context, revision), task=task, variant=probe, knobs={}, costs_s=costs_s,
+        context=vars(context), time=round(time.time(), 3),
     )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def _evaluate(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, 
         variant = from_knobs(item["variant"], item["knobs"])
         args, error, single_s = _check(module, index, item["task"], variant)
         result["relative_error"] = error if math.isfinite(error) else None
-        wrong = wrong_result(error, variant)
+        wrong = wrong_result(error, from_dict(item["task"]), variant)
         if wrong is not None:
             result["error"] = wrong
             continue
@@ -152,12 +152,13 @@ def _evaluate(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, 
     return results
 
 
-def wrong_result(error: float, variant: Variant) -> str | None:
+def wrong_result(error: float, task: Task, variant: Variant) -> str | None:
     """What to log of a kernel with this relative error, or None when its variant may have it."""
-    if error <= variant.relative_error:
+    allowed = variant.error_bound(task)
+    if error <= allowed:
         return None
     shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
-    return f"wrong result: relative error {shown}, allowed {variant.relative_error:.0e}"
+    return f"wrong result: relative error {shown}, allowed {allowed:.1e}"
 
 
 def _steps(module: Any, index: int, args: Any, data_inputs: int, weights: str) -> list[Callable[[], object]]:

@@ -15,6 +15,8 @@ from tvm_globalsel.revision import variant_revision
 
 def outdated(record: Record) -> str | None:
     """Why no compilation looks for this record any more, or None when it is current."""
+    if record.task.get("kind") == "machine":  # a rate of the machine itself, which no code but the probe decides
+        return None
     if record.variant not in all_variants():
         return "unknown variant"
     if record.revision != variant_revision(record.variant):

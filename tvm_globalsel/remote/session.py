@@ -170,7 +170,7 @@ class _Batch:
             self._module[f"oracle{kernel.index}"](*kernel.args[:-1], expected)
             error = opaque_error(kernel.args[-1].numpy(), expected.numpy())
         result["relative_error"] = error if math.isfinite(error) else None
-        wrong = worker.wrong_result(error, kernel.variant)
+        wrong = worker.wrong_result(error, kernel.task, kernel.variant)
         if wrong is not None:
             result["error"] = wrong
         elif single_s > SLOW_KERNEL_S:
