@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,22 +23,26 @@ from tvm_globalsel import build as building
 from tvm_globalsel.candidates import (
     Candidates,
     candidates_of,
+    layouts_and_families,
     measuring_order,
     refinements,
     transform_tasks,
     with_kernels,
 )
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
-from tvm_globalsel.errors import UserError
+from tvm_globalsel.device import device_name, target_identity, warn_of_threads
+from tvm_globalsel.errors import UserError, located
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
+from tvm_globalsel.logs.trust import consult
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.memory_plan import arena_bytes
 from tvm_globalsel.plan import PLAN, make_plan
+from tvm_globalsel.remote import remote_devices
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
 from tvm_globalsel.search.live import search
@@ -53,6 +56,7 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+from tvm_globalsel.solve import refuse_unknown
 from tvm_globalsel.weights import WEIGHTS, write_weights
 
 if TYPE_CHECKING:
@@ -64,21 +68,26 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); ``weights`` is a Caffe network's ``.caffemodel``;
+    ``tuning_log`` is the log file (None: the user's cache folder); with ``trust_log``, what it holds of other machines,
+    thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the devices
+    that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``;
     ``demands`` are side constraints on the plan.
     Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
-    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, and limits.
+    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, limits, and remote devices.
     """
 
     target: str = "host"
     threads: int = 1
     tuning_log: Path | None = None
+    trust_log: bool = False
     budget_s: float = 300.0
     solver: str = "pbqp"
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
     weights: Path | None = None
     dump_dir: Path | None = None
+    rpc_tracker: str | None = None
+    rpc_key: str | None = None
     demands: Demands = field(default_factory=Demands)
     tolerance: float = 0.01
     exhaustive: bool = False
@@ -88,9 +97,11 @@ class Options:
         """Whether only what can change the answer is measured.
 
         That is known for the fastest plan only: other solvers and limits compare candidates that it never needs.
+        And it is known of this machine only, whose rates bound the candidates' times from below.
         """
         limited = self.demands.max_memory_bytes is not None or self.demands.max_error is not None
-        return not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
+        here = self.rpc_tracker is None
+        return here and not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
 
 
 Say = Callable[[str], None]
@@ -139,7 +150,7 @@ def compile(
     imported = import_onnx(prepared, label)
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
-    selected = select(imported.module, options, imported.names, progress, say, dump)
+    selected = select(imported.module, options, imported.names, progress, say, dump, label)
     selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
     built = building.build_apart(lowered, selected.target)
@@ -150,24 +161,32 @@ def compile(
 
 def select(
     module: tvm.IRModule, options: Options, names: dict[str, list[str]] | None = None,
-    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None,
+    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None, label: str = "",
 ) -> Selected:  # fmt: skip
-    """Relax to a selected plan: extract, list candidates, measure, solve."""
+    """Relax to a selected plan: extract, list candidates, measure, solve. ``label`` names the model in errors."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
-    machine = describe(target, options.threads)
+    remote = remote_devices(options.rpc_tracker, options.rpc_key)  # None: this machine is measured
+    machine, device = describe(target, options.threads), device_name()
+    if remote is None:
+        warn_of_threads(options.threads)
+    else:
+        machine, device = remote.describe(machine, target)
     log = TuningLog(options.tuning_log or default_log())
 
-    network = simplify(extract(module, names))
+    with located(label):
+        network = simplify(extract(module, names))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__, weights)
+    context = Context(target_identity(target), device, options.threads, tvm.__version__, weights)
+    consult(log, context.origin, options.trust_log, say)
     found = candidates_of(network, machine)
+    refuse_unknown(options.solver, *layouts_and_families(found.values()))
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
     everything = [with_kernels(c) for c in (*found.values(), *move_candidates.values())]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
-    measurer = Measurer(target, machine, context)
+    measurer = Measurer(target, machine, context, remote)
     found_by_search: Found | None = None
     if options.searches:
         space = Space(network, costs_from_log(found, moves, move_candidates, log, context).choices, move_candidates,
@@ -201,7 +220,7 @@ def pareto(
     options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands), exhaustive=True)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
-    selected = select(imported.module, options, imported.names, progress, say)
+    selected = select(imported.module, options, imported.names, progress, say, label=label)
     needs = account(selected.network, selected.costs, selected.selection.problem)
     seconds = options.demands.time_limit_s
     say("solving for time against memory")
@@ -298,17 +317,6 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
     if target.kind.name != "llvm":
         raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
     return target
-
-
-def device_name() -> str:
-    """The processor's own name, part of the identity of every measurement."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def default_log() -> Path:

@@ -44,4 +44,5 @@ def tuning_progress(budget_s: float) -> Iterator[tuple[Callable[[int, int, str],
     try:
         yield progress, say
     finally:
-        bar.stop()
+        if job is not None:
+            bar.stop()
