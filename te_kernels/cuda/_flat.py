@@ -57,15 +57,18 @@ def prim_func(
     stored = Layout(layouts.output).physical_shape(task.output_shape)
     runs = prod(stored) // vector
     threads = threads_for(runs, machine)
-    size = -(-runs // threads) * threads * vector
+    size = -(-runs // threads) * threads
 
-    def exists(e: Any) -> list[Any]:
-        """Conditions under which an element exists: the same for all lanes of a vector."""
-        return [] if size == prod(stored) else [tirx.floordiv(e, vector) < runs]
+    def exists(run: Any) -> list[Any]:
+        """Conditions under which a run exists."""
+        return [] if size == runs else [run < runs]
 
-    def logical(e: Any) -> tuple[Any, ...]:
-        axes = [e // prod(stored[axis + 1 :]) % stored[axis] for axis in range(len(stored))]
-        return Layout(layouts.output).logical_index(*axes)
+    def logical(run: Any, lane: Any) -> tuple[Any, ...]:
+        """Logical index of an element; only the innermost stored axis depends on the lane."""
+        axes = [run // (prod(stored[axis + 1 :]) // vector) for axis in range(len(stored) - 1)]
+        axes = axes[:1] + [at % size for at, size in zip(axes[1:], stored[1:], strict=False)]
+        last = run % (stored[-1] // vector) if len(stored) > 1 else run
+        return Layout(layouts.output).logical_index(*axes, last * vector + lane if vector > 1 else last)
 
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
@@ -73,29 +76,30 @@ def prim_func(
             T.func_attr({"tirx.noalias": True})
             args = Arguments(task, layouts, machine.dtype, params)
             if isinstance(value, Reduction):
-                acc = T.sblock_alloc_buffer((size,), "float32", scope="local")
-                with block("acc", size, reductions=value.extents) as (e, *reduced):
+                acc = T.sblock_alloc_buffer((size, vector), "float32", scope="local")
+                with block("acc", size, vector, reductions=value.extents) as (run, lane, *reduced):
                     with T.init():
-                        T.buffer_store(acc, tirx.const(value.start, "float32"), [e])
-                    term = value.term(args, logical(e), *reduced)
-                    if exists(e):
-                        term = tirx.if_then_else(exists(e)[0], term, tirx.const(0.0, "float32"))
-                    T.buffer_store(acc, value.combine(acc[e], term), [e])
-                with block("out", size) as (e,), guarded(exists(e)):
-                    args.store(value.finish(args, acc[e], logical(e)), *logical(e))
+                        T.buffer_store(acc, tirx.const(value.start, "float32"), [run, lane])
+                    term = value.term(args, logical(run, lane), *reduced)
+                    if exists(run):
+                        term = tirx.if_then_else(exists(run)[0], term, tirx.const(0.0, "float32"))
+                    T.buffer_store(acc, value.combine(acc[run, lane], term), [run, lane])
+                with block("out", size, vector) as (run, lane), guarded(exists(run)):
+                    index = logical(run, lane)
+                    args.store(value.finish(args, acc[run, lane], index), *index)
             else:
-                with block("out", size) as (e,), guarded(exists(e)):
-                    args.store(value(args, *logical(e)), *logical(e))
+                with block("out", size, vector) as (run, lane), guarded(exists(run)):
+                    args.store(value(args, *logical(run, lane)), *logical(run, lane))
     sch = tvm.s_tir.Schedule(builder.get())
-    (elements,) = sch.get_loops(sch.get_sblock("out"))
-    blocks, thread, lanes = sch.split(elements, [None, threads, vector])
+    every, lanes = sch.get_loops(sch.get_sblock("out"))
+    blocks, thread = sch.split(every, [None, threads])
     sch.bind(blocks, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
     sch.vectorize(lanes)
     if isinstance(value, Reduction):
         acc_block = sch.get_sblock("acc")
         sch.compute_at(acc_block, thread, preserve_unit_loops=True)
-        _, _, lanes, *reductions = sch.get_loops(acc_block)
+        _, _, _, lanes, *reductions = sch.get_loops(acc_block)
         sch.reorder(*reductions, lanes)
         sch.vectorize(lanes)
         if prod(value.extents) <= _UNROLLED:
