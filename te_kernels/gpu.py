@@ -94,6 +94,11 @@ def describe_gpu(target: tvm.target.Target, dtype: str = FLOAT32) -> Gpu:
     return Gpu(arch, dtype, processors, clock, bandwidth, l2, block_shared, shared, multiprocessor_threads=threads)
 
 
+def dtype_of(machine: Machine | Gpu) -> str:
+    """The type of activations and weights inside a network for this machine."""
+    return machine.dtype if isinstance(machine, Gpu) else FLOAT32
+
+
 def machine_of(target: tvm.target.Target, threads: int, precision: str = FLOAT32) -> Machine | Gpu:
     """The machine model of any target; raises ValueError when there is none, or not in this precision."""
     if target.kind.name == KIND:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import tvm
 
-from te_kernels.machine import Machine, describe, host_target
+from te_kernels.gpu import FLOAT32, Gpu, machine_of
+from te_kernels.machine import Machine, host_target
 from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
@@ -30,6 +31,7 @@ from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
+from tvm_globalsel.offline import gpu_context, predictor, tuning_from_log
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
@@ -52,9 +54,11 @@ class Options:
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
     ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
+    ``precision`` is what a CUDA network computes in: float32, or float16 with sums in float32.
     """
 
     target: str = "host"
+    precision: str = FLOAT32
     threads: int = 1
     tuning_log: Path | None = None
     budget_s: float = 300.0
@@ -67,6 +71,9 @@ class Options:
 
 Say = Callable[[str], None]
 
+#: Host code beside CUDA kernels: what every x86-64 server of the last ten years runs.
+CUDA_HOST = {"kind": "llvm", "mcpu": "x86-64-v3"}
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -77,7 +84,7 @@ class Selected:
     selection: Selection
     tuning: Tuning
     rejections: dict[str, tuple[tuple[str, str], ...]]
-    machine: Machine
+    machine: Machine | Gpu
     target: tvm.target.Target
     context: Context
     demands: Demands
@@ -126,21 +133,27 @@ def select(
     """Relax to a selected plan: extract, list candidates, measure, solve."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
-    machine = describe(target, options.threads)
+    machine = describe_target(target, options)
     log = TuningLog(options.tuning_log or default_log())
 
     network = simplify(extract(module, names))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__, weights)
+    if isinstance(machine, Gpu):
+        context = gpu_context(machine, options.target, weights)
+    else:
+        context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__, weights)
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     move_candidates = transform_candidates(moves, machine)
     everything = [c for c in (*found.values(), *move_candidates.values()) if c.task.kind != "view"]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
-    measurer = Measurer(target, machine, context)
-    tuning = _tune(everything, log, measurer, options.budget_s, progress)
-    costs = costs_from_log(found, moves, move_candidates, log, context)
+    if isinstance(machine, Gpu):
+        tuning = tuning_from_log(everything, log, context, options.target, options.budget_s)
+        costs = costs_from_log(found, moves, move_candidates, log, context, predictor(machine))
+    else:
+        tuning = _tune(everything, log, Measurer(target, machine, context), options.budget_s, progress)
+        costs = costs_from_log(found, moves, move_candidates, log, context)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
     solution = answer(network, costs, problem, options.demands, options.solver)
@@ -236,9 +249,20 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
             f"--target {text!r} is not a TVM target ({str(error).strip().splitlines()[-1][:120]})",
             'use \'host\', a tag, or JSON such as \'{"kind": "llvm", "mcpu": "haswell"}\'',
         ) from error
+    if target.kind.name == "cuda":
+        return tvm.target.Target(target, host=tvm.target.Target(CUDA_HOST)) if target.host is None else target
     if target.kind.name != "llvm":
-        raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
+        raise UserError(f"--target {text!r}: neither an llvm nor a cuda target", "use 'host', or a target such as "
+                        "nvidia/nvidia-h100")  # fmt: skip
     return target
+
+
+def describe_target(target: tvm.target.Target, options: Options) -> Machine | Gpu:
+    """The machine model of a target, or :class:`UserError`."""
+    try:
+        return machine_of(target, options.threads, options.precision)
+    except ValueError as error:
+        raise UserError(f"--target {options.target!r}: {error}", "choose another target or --precision") from error
 
 
 def device_name() -> str:

@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.tirx import IndexMap
 
+from te_kernels.gpu import Gpu, dtype_of
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task, TransformTask, ViewTask
@@ -26,7 +27,7 @@ from tvm_globalsel.selection import Selection
 _OPAQUE_PATTERN = 8
 
 
-def rewrite(network: Network, selection: Selection, machine: Machine) -> tvm.IRModule:
+def rewrite(network: Network, selection: Selection, machine: Machine | Gpu) -> tvm.IRModule:
     """Relax module of the selected plan, transforms visible."""
     builder = relax.BlockBuilder()
     kernels = Kernels(builder, machine)
@@ -65,9 +66,10 @@ def rewrite(network: Network, selection: Selection, machine: Machine) -> tvm.IRM
 class Kernels:
     """Adds each distinct (task, variant) to the module once."""
 
-    def __init__(self, builder: relax.BlockBuilder, machine: Machine) -> None:
+    def __init__(self, builder: relax.BlockBuilder, machine: Machine | Gpu) -> None:
         self._builder = builder
         self._machine = machine
+        self.dtype = dtype_of(machine)
         self._known: dict[tuple[str, str], Any] = {}
 
     def add(self, task: Task, variant: Variant) -> Any:
@@ -85,10 +87,13 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
         return relax.op.reshape(args[0], op.task.to_shape)
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
-    packed = [np.array(p, p.dtype if opaque else np.float32, order="C") for p in variant.pack(op.task, list(op.params))]
+    packed = [
+        np.array(p, p.dtype if opaque or p.dtype == np.float16 else np.float32, order="C")
+        for p in variant.pack(op.task, list(op.params))
+    ]
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
     shape = Layout(layouts.output).physical_shape(op.task.output_shape)
-    dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else "float32"
+    dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else kernels.dtype
     return relax.call_tir(kernels.add(op.task, variant), [*args, *constants], relax.TensorType(shape, dtype))
 
 
@@ -124,7 +129,7 @@ def count_transforms(module: tvm.IRModule) -> int:
 
 
 def lower_transforms(
-    module: tvm.IRModule, choose: Callable[[TransformTask], Variant], machine: Machine
+    module: tvm.IRModule, choose: Callable[[TransformTask], Variant], machine: Machine | Gpu
 ) -> tvm.IRModule:
     """Replace every ``layout_transform`` (and the crop behind it) by a transform kernel, or a view when it is free.
 
@@ -157,7 +162,7 @@ def lower_transforms(
             shape = Layout(task.destination).physical_shape(task.shape)
             if same_bytes(task.shape, Layout(task.source), Layout(task.destination)):
                 return relax.op.reshape(source, shape)
-            return relax.call_tir(self.kernels.add(task, choose(task)), [source], relax.TensorType(shape, "float32"))
+            return relax.call_tir(self.kernels.add(task, choose(task)), [source], relax.TensorType(shape, self.kernels.dtype))
 
         def made_by(self, call: relax.Call) -> Any:
             for block in main.body.blocks:

@@ -29,8 +29,8 @@ from te_kernels.variant import Layouts, Reject
 
 #: Longest sums worth a thread each.
 _LONGEST = 288
-#: Loads a multiprocessor serves in a cycle.
-_LOADS = 32
+#: Loads a multiprocessor serves in a cycle, beside the arithmetic of their addresses.
+_LOADS = 16
 
 
 @dataclass(frozen=True)
