@@ -22,6 +22,7 @@ from te_kernels.variant import Variant
 from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.selection import Selection
+from tvm_globalsel.workspace import hoisted
 
 #: FuseOps must leave scheduled kernels alone: 8 is "opaque" in TVM's operator patterns.
 _OPAQUE_PATTERN = 8
@@ -70,16 +71,24 @@ class Kernels:
         self._builder = builder
         self._machine = machine
         self.dtype = dtype_of(machine)
-        self._known: dict[tuple[str, str], Any] = {}
+        self._known: dict[tuple[str, str], tuple[Any, list[Any]]] = {}
 
-    def add(self, task: Task, variant: Variant) -> Any:
-        """GlobalVar of the scheduled kernel."""
+    def add(self, task: Task, variant: Variant) -> tuple[Any, list[Any]]:
+        """GlobalVar of the scheduled kernel, and the types of the scratch tensors it takes behind its output."""
         key = (task.key, variant.label)
         if key not in self._known:
             func = variant.prim_func(task, self._machine).without_attr("global_symbol")
             func = func.with_attr("op_pattern", _OPAQUE_PATTERN)
-            self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}")
+            func, scratch = hoisted(func) if isinstance(self._machine, Gpu) else (func, [])
+            self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}"), scratch
         return self._known[key]
+
+    def call(self, task: Task, variant: Variant, args: list[Any], result: Any) -> Any:
+        """A call of the kernel whose value is its output, of type ``result``."""
+        kernel, scratch = self.add(task, variant)
+        if not scratch:
+            return relax.call_tir(kernel, args, result)
+        return relax.TupleGetItem(self._builder.emit(relax.call_tir(kernel, args, [result, *scratch])), 0)
 
 
 def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any]) -> Any:
@@ -94,7 +103,7 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
     shape = Layout(layouts.output).physical_shape(op.task.output_shape)
     dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else kernels.dtype
-    return relax.call_tir(kernels.add(op.task, variant), [*args, *constants], relax.TensorType(shape, dtype))
+    return kernels.call(op.task, variant, [*args, *constants], relax.TensorType(shape, dtype))
 
 
 def _emit_transform(builder: relax.BlockBuilder, source: Any, task: TransformTask) -> Any:
@@ -162,7 +171,7 @@ def lower_transforms(
             shape = Layout(task.destination).physical_shape(task.shape)
             if same_bytes(task.shape, Layout(task.source), Layout(task.destination)):
                 return relax.op.reshape(source, shape)
-            return relax.call_tir(self.kernels.add(task, choose(task)), [source], relax.TensorType(shape, self.kernels.dtype))
+            return self.kernels.call(task, choose(task), [source], relax.TensorType(shape, self.kernels.dtype))
 
         def made_by(self, call: relax.Call) -> Any:
             for block in main.body.blocks:

@@ -29,8 +29,8 @@ from te_kernels.variant import Layouts, Reject
 
 #: Longest sums worth a thread each.
 _LONGEST = 288
-#: Loads a multiprocessor serves in a cycle, beside the arithmetic of their addresses.
-_LOADS = 16
+#: Bytes from L1 that a multiprocessor gets in a cycle: half of the 128 of the hardware, beside address arithmetic.
+_L1_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class CudaDirect(GpuVariant):
         return _flat.prim_func(task, self.layouts(task), machine, reduction, vector, [(shape, "float32")])
 
     def model_s(self, task: ConvTask, machine: Gpu) -> float:
-        """Every product needs two loads from L1, or half an access of a vector each."""
+        """Every product needs its weight and, shared by the lanes of a vector, its input from L1."""
         width = 1 if self.layout == "NCHW" else 4
-        loads_s = task.flops / width / (machine.multiprocessors * _LOADS * machine.clock_hz)
-        return streaming_s(task.bytes_moved // 4 * element_bytes(machine), machine) + loads_s
+        loaded = task.flops / 2 * 4 * (1 + 1 / width)
+        l1_s = loaded / (machine.multiprocessors * _L1_BYTES * machine.clock_hz)
+        return streaming_s(task.bytes_moved // 4 * element_bytes(machine), machine) + l1_s
