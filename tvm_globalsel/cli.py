@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     c.add_argument("--precision", default="float32", choices=("float32", "float16"),
-                   help="what a CUDA network computes in (float16: sums in float32; inputs and outputs stay float32)")  # fmt: skip
+                   help="of a CUDA network (float16: sums, inputs and outputs stay float32)")  # fmt: skip
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
     c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")

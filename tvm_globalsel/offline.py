@@ -37,7 +37,9 @@ def predictor(machine: Gpu) -> Predict:
     return predict
 
 
-def tuning_from_log(everything: list[Candidates], log: TuningLog, context: Context, target: str, budget_s: float) -> Tuning:
+def tuning_from_log(
+    everything: list[Candidates], log: TuningLog, context: Context, target: str, budget_s: float
+) -> Tuning:
     """What the log knows of the candidates; nothing is measured here.
 
     Raises :class:`UserError` that says how to get measurements when a task has none and a budget was given.
@@ -53,8 +55,8 @@ def tuning_from_log(everything: list[Candidates], log: TuningLog, context: Conte
     if without and budget_s > 0:
         place = f"{log.path}: " if log.path else ""
         raise UserError(
-            f"{place}no measurements of {len(without)} of {len(everything)} tasks on {context.device} ({context.target}), "
-            "and this machine cannot run kernels for it",
+            f"{place}no measurements of {len(without)} of {len(everything)} tasks on {context.device} "
+            f"({context.target}), and this machine cannot run kernels for it",
             f"run 'globalsel pack-tuning MODEL --target {target} -o BUNDLE' here and 'globalsel run-tuning BUNDLE -o "
             "log.jsonl' on a machine that has the device, then compile with --tuning-log log.jsonl; or compile with "
             "--budget 0, which takes modelled times in place of measured ones and says so in the plan",

@@ -6,13 +6,11 @@ without measurements (``--budget 0``) uses it for want of better; nothing else d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
@@ -103,16 +101,6 @@ def as_float32(value: Any, dtype: str) -> Any:
     return value if dtype == "float32" else value.astype("float32")
 
 
-def zero_unless(condition: Any, value: Any) -> Any:
-    """``value`` where the condition holds; elsewhere zero, and nothing is read."""
-    return tirx.if_then_else(condition, value, tirx.const(0.0, str(value.ty.dtype) if hasattr(value, "ty") else "float32"))
-
-
 def ceil_div(a: int, b: int) -> int:
     """Quotient, rounded up."""
     return -(-a // b)
-
-
-def waves(blocks: int, machine: Gpu, resident: int) -> int:
-    """Rounds in which so many blocks run, ``resident`` to a multiprocessor."""
-    return math.ceil(blocks / (machine.multiprocessors * resident))

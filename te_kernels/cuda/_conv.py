@@ -74,7 +74,7 @@ class ConvGemm:
         block = Layout(self.layouts.output).block
         lanes = block if block and t.groups == 1 else 1  # padding lanes are stored as well
         stored = ceil_div(self.group_outputs, lanes) * lanes
-        store = _largest_divisor(_gemm.RUN, stored, t.k if not block else block)
+        store = _largest_divisor(_gemm.RUN, stored, block if block else t.k)
         return _gemm.Product(t.groups, pixels, stored, self.reduction, self.splits, run, _gemm.RUN, store)
 
     def weight_shape(self) -> tuple[int, ...]:

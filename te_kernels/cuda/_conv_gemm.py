@@ -45,7 +45,7 @@ class ConvGemmVariant(GpuVariant):
             block = Layout(name).block
             if task.groups > 1 and block and channels % block:
                 raise Reject(f"groups of {channels} channels are not whole blocks of {name}")
-        scored = []
+        scored: list[tuple[float, int, ConvGemmVariant]] = []
         for tile, splits in _occupancy.tiles(machine):
             instance = cls(data, out, tile.bm, tile.bn, tile.bk, tile.tm, tile.tn, tile.stages, splits, machine.dtype)
             if tile.stages > 1 and machine.dtype == FLOAT16:

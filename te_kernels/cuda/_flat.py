@@ -70,26 +70,25 @@ def prim_func(
         last = run % (stored[-1] // vector) if len(stored) > 1 else run
         return Layout(layouts.output).logical_index(*axes, last * vector + lane if vector > 1 else last)
 
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name("main")
-            T.func_attr({"tirx.noalias": True})
-            args = Arguments(task, layouts, machine.dtype, params)
-            if isinstance(value, Reduction):
-                acc = T.sblock_alloc_buffer((size, vector), "float32", scope="local")
-                with block("acc", size, vector, reductions=value.extents) as (run, lane, *reduced):
-                    with T.init():
-                        T.buffer_store(acc, tirx.const(value.start, "float32"), [run, lane])
-                    term = value.term(args, logical(run, lane), *reduced)
-                    if exists(run):
-                        term = tirx.if_then_else(exists(run)[0], term, tirx.const(0.0, "float32"))
-                    T.buffer_store(acc, value.combine(acc[run, lane], term), [run, lane])
-                with block("out", size, vector) as (run, lane), guarded(exists(run)):
-                    index = logical(run, lane)
-                    args.store(value.finish(args, acc[run, lane], index), *index)
-            else:
-                with block("out", size, vector) as (run, lane), guarded(exists(run)):
-                    args.store(value(args, *logical(run, lane)), *logical(run, lane))
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("main")
+        T.func_attr({"tirx.noalias": True})
+        args = Arguments(task, layouts, machine.dtype, params)
+        if isinstance(value, Reduction):
+            acc = T.sblock_alloc_buffer((size, vector), "float32", scope="local")
+            with block("acc", size, vector, reductions=value.extents) as (run, lane, *reduced):
+                with T.init():
+                    T.buffer_store(acc, tirx.const(value.start, "float32"), [run, lane])
+                term = value.term(args, logical(run, lane), *reduced)
+                if exists(run):
+                    term = tirx.if_then_else(exists(run)[0], term, tirx.const(0.0, "float32"))
+                T.buffer_store(acc, value.combine(acc[run, lane], term), [run, lane])
+            with block("out", size, vector) as (run, lane), guarded(exists(run)):
+                index = logical(run, lane)
+                args.store(value.finish(args, acc[run, lane], index), *index)
+        else:
+            with block("out", size, vector) as (run, lane), guarded(exists(run)):
+                args.store(value(args, *logical(run, lane)), *logical(run, lane))
     sch = tvm.s_tir.Schedule(builder.get())
     every, lanes = sch.get_loops(sch.get_sblock("out"))
     blocks, thread = sch.split(every, [None, threads])

@@ -67,9 +67,9 @@ class Tile:
 class Product:
     """Sizes of the matrices, before padding to whole tiles; ``a_vector``/``b_vector`` contiguous aligned values.
 
-    ``a_vector`` values follow each other in memory along k, ``b_vector`` along n, ``store_vector`` of C along n, wherever
-    a run of them starts at a multiple of it. k is cut into ``splits``, summed by a second kernel: small maps have too few
-    tiles for all multiprocessors.
+    ``a_vector`` values follow each other in memory along k, ``b_vector`` along n, ``store_vector`` of C along n,
+    wherever a run of them starts at a multiple of it. k is cut into ``splits``, summed by a second kernel: small maps
+    have too few tiles for all multiprocessors.
     """
 
     batch: int
@@ -130,48 +130,47 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
     def n_of(tile_n: Any, thread: Any, j: Any) -> Any:
         return tile_n * tile.bn + _far(j, tile.tn, tile.bn) + thread * min(RUN, tile.tn) + _near(j, tile.tn)
 
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name("main")
-            T.func_attr({"tirx.noalias": True})
-            operands.declare()
-            a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size), "float32", scope="shared.dyn")
-            b_tile = T.sblock_alloc_buffer((z_size, k_size, n_size), "float32", scope="shared.dyn")
-            a_reg = T.sblock_alloc_buffer((*rows, k_size), "float32", scope="local")
-            b_reg = T.sblock_alloc_buffer((*columns[:3], k_size, tile.tn), "float32", scope="local")
-            acc = T.sblock_alloc_buffer((*rows, *columns[1:]), "float32", scope="local")
-            with block("a_tile", z_size, m_size, k_size) as (z, m, k):
-                T.buffer_store(a_tile, operands.a(z // splits, m, z % splits * k_size + k), [z, m, k])
-            with block("b_tile", z_size, k_size, n_size) as (z, k, n):
-                T.buffer_store(b_tile, operands.b(z // splits, z % splits * k_size + k, n), [z, k, n])
-            with block("a_reg", *rows, k_size) as (z, tile_m, thread, i, k):
-                T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k], [z, tile_m, thread, i, k])
-            with block("b_reg", *columns[:3], k_size, tile.tn) as (z, tile_n, thread, k, j):
-                T.buffer_store(b_reg, b_tile[z, k, n_of(tile_n, thread, j)], [z, tile_n, thread, k, j])
-            with block("acc", *rows, *columns[1:], reductions=(k_size,)) as (z, tm, ty, i, tn, tx, j, k):
-                where = [z, tm, ty, i, tn, tx, j]
-                with T.init():
-                    T.buffer_store(acc, tirx.const(0.0, "float32"), where)
-                T.buffer_store(acc, acc[tuple(where)] + a_reg[z, tm, ty, i, k] * b_reg[z, tn, tx, k, j], where)
-            partial = T.sblock_alloc_buffer((z_size, m_size, n_size), "float32") if splits > 1 else None
-            with block("out", *rows, *columns[1:]) as (z, tm, ty, i, tn, tx, j):
-                m, n = m_of(tm, ty, i), n_of(tn, tx, j)
-                value = acc[z, tm, ty, i, tn, tx, j]
-                if partial is not None:
-                    T.buffer_store(partial, value, [z, m, n])
-                else:
-                    conditions = [] if m_size == product.m else [m < product.m]
-                    if n_size != product.n:  # whole runs are inside or outside: the condition stays vectorisable
-                        run = product.store_vector
-                        conditions.append(tirx.floordiv(n, run) < product.n // run)
-                    with guarded(conditions):
-                        operands.store(z, m, n, value)
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("main")
+        T.func_attr({"tirx.noalias": True})
+        operands.declare()
+        a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size), "float32", scope="shared.dyn")
+        b_tile = T.sblock_alloc_buffer((z_size, k_size, n_size), "float32", scope="shared.dyn")
+        a_reg = T.sblock_alloc_buffer((*rows, k_size), "float32", scope="local")
+        b_reg = T.sblock_alloc_buffer((*columns[:3], k_size, tile.tn), "float32", scope="local")
+        acc = T.sblock_alloc_buffer((*rows, *columns[1:]), "float32", scope="local")
+        with block("a_tile", z_size, m_size, k_size) as (z, m, k):
+            T.buffer_store(a_tile, operands.a(z // splits, m, z % splits * k_size + k), [z, m, k])
+        with block("b_tile", z_size, k_size, n_size) as (z, k, n):
+            T.buffer_store(b_tile, operands.b(z // splits, z % splits * k_size + k, n), [z, k, n])
+        with block("a_reg", *rows, k_size) as (z, tile_m, thread, i, k):
+            T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k], [z, tile_m, thread, i, k])
+        with block("b_reg", *columns[:3], k_size, tile.tn) as (z, tile_n, thread, k, j):
+            T.buffer_store(b_reg, b_tile[z, k, n_of(tile_n, thread, j)], [z, tile_n, thread, k, j])
+        with block("acc", *rows, *columns[1:], reductions=(k_size,)) as (z, tm, ty, i, tn, tx, j, k):
+            where = [z, tm, ty, i, tn, tx, j]
+            with T.init():
+                T.buffer_store(acc, tirx.const(0.0, "float32"), where)
+            T.buffer_store(acc, acc[tuple(where)] + a_reg[z, tm, ty, i, k] * b_reg[z, tn, tx, k, j], where)
+        partial = T.sblock_alloc_buffer((z_size, m_size, n_size), "float32") if splits > 1 else None
+        with block("out", *rows, *columns[1:]) as (z, tm, ty, i, tn, tx, j):
+            m, n = m_of(tm, ty, i), n_of(tn, tx, j)
+            value = acc[z, tm, ty, i, tn, tx, j]
             if partial is not None:
-                with block("sum", product.batch, product.m, product.n) as (z, m, n):
-                    total = partial[z * splits, m, n]
-                    for split in range(1, splits):
-                        total = total + partial[z * splits + split, m, n]
-                    operands.store(z, m, n, total)
+                T.buffer_store(partial, value, [z, m, n])
+            else:
+                conditions = [] if m_size == product.m else [m < product.m]
+                if n_size != product.n:  # whole runs are inside or outside: the condition stays vectorisable
+                    run = product.store_vector
+                    conditions.append(tirx.floordiv(n, run) < product.n // run)
+                with guarded(conditions):
+                    operands.store(z, m, n, value)
+        if partial is not None:
+            with block("sum", product.batch, product.m, product.n) as (z, m, n):
+                total = partial[z * splits, m, n]
+                for split in range(1, splits):
+                    total = total + partial[z * splits + split, m, n]
+                operands.store(z, m, n, total)
     return builder.get()
 
 
@@ -213,7 +212,8 @@ def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx
         sch.unroll(rest[-1])
     for name, vector in (("a_tile", product.a_vector), ("b_tile", product.b_vector)):
         _copied_together(sch, sch.get_sblock(name), slices, vector, tile.threads)
-    for loop in (k_outer, k_inner, acc_i, acc_j) if tile.tm * tile.tn * tile.bk <= _UNROLLED else (k_inner, acc_i, acc_j):
+    short = tile.tm * tile.tn * tile.bk <= _UNROLLED
+    for loop in (*([k_outer] if short else []), k_inner, acc_i, acc_j):
         sch.unroll(loop)
     if tile.stages > 1:
         sch.annotate(slices, "software_pipeline_stage", [0, 0, tile.stages - 1])

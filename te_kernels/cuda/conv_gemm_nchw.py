@@ -1,4 +1,4 @@
-"""Implicit-GEMM convolution NCHW on both sides: windows gathered element by element, neighbouring threads neighbouring pixels."""
+"""Implicit-GEMM convolution NCHW on both sides: neighbouring threads gather neighbouring pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implicit-GEMM convolution from NCHW to NHWC: the first layer of a network reads the caller's layout and writes what others want."""
+"""Implicit-GEMM convolution from NCHW to NHWC: for layers that read the caller's layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implicit-GEMM convolution blocked channels (NCHW4c, in half precision NCHW8c) on both sides: a block is one 16-byte copy."""
+"""Implicit-GEMM convolution blocked on both sides (NCHW4c; in half NCHW8c): a block is one copy."""
 
 from __future__ import annotations
 

@@ -64,26 +64,25 @@ class CudaDense(GpuVariant):
     def prim_func(self, task: DenseTask, machine: Gpu) -> tvm.tirx.PrimFunc:
         """The kernel."""
         batch, count, dtype = task.data_shape[0], features(task, self.layout), machine.dtype
-        with IRBuilder() as builder:
-            with T.prim_func(s_tir=True):
-                T.func_name("main")
-                T.func_attr({"tirx.noalias": True})
-                args = Arguments(task, self.layouts(task), dtype, [((task.k, count), dtype)], task.k)
-                shape = [int(extent) for extent in args.data[0].shape]
-                weight = T.sblock_alloc_buffer((task.k, count), "float32", scope="local")
-                acc = T.sblock_alloc_buffer((batch, task.k), "float32", scope="local")
-                with block("weight", task.k, count) as (k, f):
-                    T.buffer_store(weight, as_float32(args.params[0][k, f], dtype), [k, f])
-                with block("acc", batch, task.k, reductions=(count,)) as (n, k, f):
-                    with T.init():
-                        T.buffer_store(acc, tirx.const(0.0, "float32"), [n, k])
-                    where = [n]
-                    for axis in range(1, len(shape)):
-                        where.append(f // math.prod(shape[axis + 1 :]) % shape[axis])
-                    value = as_float32(args.data[0][tuple(where)], dtype)
-                    T.buffer_store(acc, acc[n, k] + weight[k, f] * value, [n, k])
-                with block("out", batch, task.k) as (n, k):
-                    args.store(acc[n, k], n, k)
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
+            T.func_name("main")
+            T.func_attr({"tirx.noalias": True})
+            args = Arguments(task, self.layouts(task), dtype, [((task.k, count), dtype)], task.k)
+            shape = [int(extent) for extent in args.data[0].shape]
+            weight = T.sblock_alloc_buffer((task.k, count), "float32", scope="local")
+            acc = T.sblock_alloc_buffer((batch, task.k), "float32", scope="local")
+            with block("weight", task.k, count) as (k, f):
+                T.buffer_store(weight, as_float32(args.params[0][k, f], dtype), [k, f])
+            with block("acc", batch, task.k, reductions=(count,)) as (n, k, f):
+                with T.init():
+                    T.buffer_store(acc, tirx.const(0.0, "float32"), [n, k])
+                where = [n]
+                for axis in range(1, len(shape)):
+                    where.append(f // math.prod(shape[axis + 1 :]) % shape[axis])
+                value = as_float32(args.data[0][tuple(where)], dtype)
+                T.buffer_store(acc, acc[n, k] + weight[k, f] * value, [n, k])
+            with block("out", batch, task.k) as (n, k):
+                args.store(acc[n, k], n, k)
         sch = tvm.s_tir.Schedule(builder.get())
         vector = _vector(task, self.layout, machine)
         n, k, f = sch.get_loops(sch.get_sblock("acc"))

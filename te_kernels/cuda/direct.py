@@ -19,8 +19,15 @@ import tvm
 from tvm import tirx
 
 from te_kernels.cuda import _flat
-from te_kernels.cuda._base import Arguments, GpuVariant, as_float32, packed_constants, padded_channels, streaming_s
-from te_kernels.cuda._base import element_bytes
+from te_kernels.cuda._base import (
+    Arguments,
+    GpuVariant,
+    as_float32,
+    element_bytes,
+    packed_constants,
+    padded_channels,
+    streaming_s,
+)
 from te_kernels.cuda._generic import vector_of
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout

@@ -38,7 +38,8 @@ class CudaPool(SameLayout):
             y, x = h * sh + i * dh - top, w * sw + j * dw - left
             conditions = down.inside(y) + right.inside(x)
             value = args.read(0, n, c, y, x)
-            return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(start, "float32")) if conditions else value
+            outside = tirx.const(start, "float32")
+            return tirx.if_then_else(tirx.all(*conditions), value, outside) if conditions else value
 
         def finish(args: Arguments, acc: Any, index: tuple[Any, ...]) -> Any:
             if task.mode == "max":

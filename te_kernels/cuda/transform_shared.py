@@ -62,24 +62,23 @@ class CudaTransformShared(GpuVariant):
             c, p = (row, column) if task.source == "NCHW" else (column, row)
             return Layout(layout).physical_index(image, c, p // w, p % w)  # type: ignore[operator]
 
-        with IRBuilder() as builder:
-            with T.prim_func(s_tir=True):
-                T.func_name("main")
-                T.func_attr({"tirx.noalias": True})
-                source, destination = (Layout(name).physical_shape(task.shape) for name in (task.source, task.destination))
-                data = T.arg("data", T.buffer(source, machine.dtype))
-                out = T.arg("out", T.buffer(destination, machine.dtype))
-                tile = T.sblock_alloc_buffer(padded, machine.dtype, scope="shared")
-                with block("tile", *padded) as (image, i, j):
-                    inside = [*([i < rows] if rows % _TILE else []), *([j < columns] if columns % _TILE else [])]
-                    value = data[where(task.source, image, i, j)]
-                    if inside:
-                        value = tirx.if_then_else(tirx.all(*inside), value, tirx.const(0.0, machine.dtype))
-                    T.buffer_store(tile, value, [image, i, j])
-                with block("out", n, padded[2], padded[1]) as (image, j, i):
-                    inside = [*([i < rows] if rows % _TILE else []), *([j < columns] if columns % _TILE else [])]
-                    with guarded(inside):
-                        T.buffer_store(out, tile[image, i, j], list(where(task.destination, image, i, j)))
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
+            T.func_name("main")
+            T.func_attr({"tirx.noalias": True})
+            source, destination = (Layout(name).physical_shape(task.shape) for name in (task.source, task.destination))
+            data = T.arg("data", T.buffer(source, machine.dtype))
+            out = T.arg("out", T.buffer(destination, machine.dtype))
+            tile = T.sblock_alloc_buffer(padded, machine.dtype, scope="shared")
+            with block("tile", *padded) as (image, i, j):
+                inside = [*([i < rows] if rows % _TILE else []), *([j < columns] if columns % _TILE else [])]
+                value = data[where(task.source, image, i, j)]
+                if inside:
+                    value = tirx.if_then_else(tirx.all(*inside), value, tirx.const(0.0, machine.dtype))
+                T.buffer_store(tile, value, [image, i, j])
+            with block("out", n, padded[2], padded[1]) as (image, j, i):
+                inside = [*([i < rows] if rows % _TILE else []), *([j < columns] if columns % _TILE else [])]
+                with guarded(inside):
+                    T.buffer_store(out, tile[image, i, j], list(where(task.destination, image, i, j)))
         sch = tvm.s_tir.Schedule(builder.get())
         copy, out_block = sch.get_sblock("tile"), sch.get_sblock("out")
         image, j, i = sch.get_loops(out_block)

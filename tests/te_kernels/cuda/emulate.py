@@ -15,7 +15,7 @@ from tvm.script import from_source
 _BINDING = re.compile(r'T\.thread_binding\(([^"]*?), thread="[^"]*"\)')
 _SHARED = re.compile(r', scope="shared(\.dyn)?"')
 _UNROLL = re.compile(r"T\.unroll\(")
-_PIPELINE = re.compile(r', annotations=\{[^{}]*software_pipeline[^{}]*\}')
+_PIPELINE = re.compile(r", annotations=\{[^{}]*software_pipeline[^{}]*\}")
 
 
 def serial(func: tvm.tirx.PrimFunc) -> tvm.tirx.PrimFunc:
