@@ -104,23 +104,30 @@ class ConvGemm:
         def declare() -> None:
             held.append(Arguments(t, self.layouts, self.dtype, [(self.weight_shape(), self.dtype)]))
 
-        def window(z: Any, pixel: Any, k: Any) -> Any:
-            return self._window(held[0], z, pixel, k)
+        def by_reduction(z: Any, pixel: Any, k: Any, lane: Any) -> Any:
+            return self._window(held[0], z, pixel, k, lane, None)
+
+        def by_pixels(z: Any, k: Any, pixel: Any, lane: Any) -> Any:
+            return self._window(held[0], z, pixel, k, 0, lane if self.product.b_vector > 1 else None)
 
         def store(z: Any, channel: Any, pixel: Any, value: Any) -> None:
             image, y, x = pixel // (t.oh * t.ow), pixel % (t.oh * t.ow) // t.ow, pixel % t.ow
             held[0].store(value, image, z * self.group_outputs + channel, y, x)
 
-        def weight(z: Any, i: Any, j: Any) -> Any:
-            value = held[0].params[0][z, i, j]
+        def weight(z: Any, i: Any, j: Any, lane: Any) -> Any:
+            value = held[0].params[0][z, i, j + lane]
             return value if self.dtype == "float32" else value.astype("float32")
 
         if self.channels_are_rows:
-            return _gemm.Operands(declare, weight, lambda z, k, n: window(z, n, k), store)
-        return _gemm.Operands(declare, window, weight, lambda z, m, n, v: store(z, n, m, v))
+            return _gemm.Operands(declare, weight, by_pixels, store)
+        return _gemm.Operands(declare, by_reduction, weight, lambda z, m, n, v: store(z, n, m, v))
 
-    def _window(self, args: Arguments, z: Any, pixel: Any, k: Any) -> Any:
-        """Element of the windows matrix; zero beyond its edges and in the convolution's padding."""
+    def _window(self, args: Arguments, z: Any, pixel: Any, k: Any, k_lane: Any, pixel_lane: Any | None) -> Any:
+        """Element of the windows matrix; zero beyond its edges and in the convolution's padding.
+
+        ``pixel`` and ``k`` are the starts of runs, on which alone the conditions depend. A run of pixels (not None)
+        is one of a pointwise convolution.
+        """
         t, block = self.task, self.reduction_block
         taps = t.r * t.s
         channel = k // (taps * block) * block + k % block
@@ -135,22 +142,19 @@ class ConvGemm:
             conditions += [x >= 0, x < t.w]
         m_size, n_size, k_size = self.product.padded(self.tile)
         pixels = t.n * t.oh * t.ow
-        run = self.product.b_vector if self.channels_are_rows else self.product.a_vector
         if (n_size if self.channels_are_rows else m_size) != pixels:
-            conditions.append(_before(pixel, pixels, run if self.channels_are_rows else 1))
+            conditions.append(pixel < pixels)
         if k_size != self.reduction:
-            conditions.append(_before(k, self.reduction, 1 if self.channels_are_rows else run))
-        value = args.read(0, pixel // (t.oh * t.ow), z * self.group_inputs + channel, y, x)
+            conditions.append(k < self.reduction)
+        if pixel_lane is not None:  # maps are multiples of the run, rows are not
+            inside = pixel % (t.oh * t.ow) + pixel_lane
+            y, x = inside // t.w, inside % t.w
+        value = args.read(0, pixel // (t.oh * t.ow), z * self.group_inputs + channel + k_lane, y, x)
         return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0.0, "float32")) if conditions else value
 
     def prim_func(self) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
         return _gemm.prim_func(self.product, self.tile, self.operands())
-
-
-def _before(index: Any, size: int, run: int) -> Any:
-    """``index < size`` for every element of a run, or for none: the condition of a vector."""
-    return tirx.floordiv(index, run) < size // run if run > 1 else index < size
 
 
 def _largest_divisor(limit: int, *sizes: int) -> int:

@@ -96,13 +96,14 @@ class Product:
 class Operands:
     """The kernel's arguments and what they hold.
 
-    ``declare`` declares the arguments in the current builder; ``a(z, m, k)`` and ``b(z, k, n)`` are elements, zero
-    outside of the matrices; ``store(z, m, n, value)`` emits the statements that store one element of C.
+    ``declare`` declares the arguments in the current builder. ``a(z, m, k, lane)`` and ``b(z, k, n, lane)`` are the
+    elements ``lane`` behind ``k`` and ``n``, the starts of runs of ``a_vector`` and ``b_vector``; zero outside of the
+    matrices. ``store(z, m, n, value)`` emits the statements that store one element of C.
     """
 
     declare: Callable[[], None]
-    a: Callable[[Any, Any, Any], Any]
-    b: Callable[[Any, Any, Any], Any]
+    a: Callable[[Any, Any, Any, Any], Any]
+    b: Callable[[Any, Any, Any, Any], Any]
     store: Callable[[Any, Any, Any, Any], None]
 
 
@@ -134,19 +135,24 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
         operands.declare()
-        a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size), "float32", scope="shared.dyn")
-        b_tile = T.sblock_alloc_buffer((z_size, k_size, n_size), "float32", scope="shared.dyn")
+        # copied run by run, so that the conditions of a copy are those of its run and not of its lanes
+        va, vb = product.a_vector, product.b_vector
+        a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size // va, va), "float32", scope="shared.dyn")
+        b_tile = T.sblock_alloc_buffer((z_size, k_size, n_size // vb, vb), "float32", scope="shared.dyn")
         a_reg = T.sblock_alloc_buffer((*rows, k_size), "float32", scope="local")
         b_reg = T.sblock_alloc_buffer((*columns[:3], k_size, tile.tn), "float32", scope="local")
         acc = T.sblock_alloc_buffer((*rows, *columns[1:]), "float32", scope="local")
-        with block("a_tile", z_size, m_size, k_size) as (z, m, k):
-            T.buffer_store(a_tile, operands.a(z // splits, m, z % splits * k_size + k), [z, m, k])
-        with block("b_tile", z_size, k_size, n_size) as (z, k, n):
-            T.buffer_store(b_tile, operands.b(z // splits, z % splits * k_size + k, n), [z, k, n])
+        with block("a_tile", z_size, m_size, k_size // va, va) as (z, m, run, lane):
+            value = operands.a(z // splits, m, z % splits * k_size + run * va, lane)
+            T.buffer_store(a_tile, value, [z, m, run, lane])
+        with block("b_tile", z_size, k_size, n_size // vb, vb) as (z, k, run, lane):
+            value = operands.b(z // splits, z % splits * k_size + k, run * vb, lane)
+            T.buffer_store(b_tile, value, [z, k, run, lane])
         with block("a_reg", *rows, k_size) as (z, tile_m, thread, i, k):
-            T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k], [z, tile_m, thread, i, k])
+            T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k // va, k % va], [z, tile_m, thread, i, k])
         with block("b_reg", *columns[:3], k_size, tile.tn) as (z, tile_n, thread, k, j):
-            T.buffer_store(b_reg, b_tile[z, k, n_of(tile_n, thread, j)], [z, tile_n, thread, k, j])
+            n = n_of(tile_n, thread, j)
+            T.buffer_store(b_reg, b_tile[z, k, n // vb, n % vb], [z, tile_n, thread, k, j])
         with block("acc", *rows, *columns[1:], reductions=(k_size,)) as (z, tm, ty, i, tn, tx, j, k):
             where = [z, tm, ty, i, tn, tx, j]
             with T.init():
@@ -210,8 +216,8 @@ def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx
             sch.unroll(far)
         sch.vectorize(run)
         sch.unroll(rest[-1])
-    for name, vector in (("a_tile", product.a_vector), ("b_tile", product.b_vector)):
-        _copied_together(sch, sch.get_sblock(name), slices, vector, tile.threads)
+    for name in ("a_tile", "b_tile"):
+        _copied_together(sch, sch.get_sblock(name), slices, tile.threads)
     short = tile.tm * tile.tn * tile.bk <= _UNROLLED
     for loop in (*([k_outer] if short else []), k_inner, acc_i, acc_j):
         sch.unroll(loop)
@@ -234,12 +240,11 @@ def _spread(sch: Any, target: Any, vector: int) -> None:
     sch.vectorize(lanes)
 
 
-def _copied_together(sch: Any, copy: Any, loop: Any, vector: int, threads: int) -> None:
-    """All threads copy a slice, ``vector`` values at a time, neighbouring threads neighbouring values."""
+def _copied_together(sch: Any, copy: Any, loop: Any, threads: int) -> None:
+    """All threads copy a slice, a run at a time, neighbouring threads neighbouring runs."""
     sch.compute_at(copy, loop, preserve_unit_loops=True)
-    *_, outer, inner = sch.get_loops(copy)
-    fused = sch.fuse(outer, inner)
-    turns, thread, lanes = sch.split(fused, [None, threads, vector])
+    *_, outer, inner, lanes = sch.get_loops(copy)
+    turns, thread = sch.split(sch.fuse(outer, inner), [None, threads])
     sch.unroll(turns)
     sch.bind(thread, "threadIdx.x")
     sch.vectorize(lanes)
