@@ -98,18 +98,25 @@ class Operands:
 
     ``declare`` declares the arguments in the current builder. ``a(z, m, k, lane)`` and ``b(z, k, n, lane)`` are the
     elements ``lane`` behind ``k`` and ``n``, the starts of runs of ``a_vector`` and ``b_vector``; zero outside of the
-    matrices. ``store(z, m, n, value)`` emits the statements that store one element of C.
+    matrices. ``store(z, m, n, value)`` emits the statements that store one element of C. ``before`` and ``after`` emit
+    blocks of their own, kernels before and after the product, which ``schedule`` binds.
     """
 
     declare: Callable[[], None]
     a: Callable[[Any, Any, Any, Any], Any]
     b: Callable[[Any, Any, Any, Any], Any]
     store: Callable[[Any, Any, Any, Any], None]
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    schedule: Callable[[Any], None] = lambda sch: None
 
 
 def prim_func(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.PrimFunc:
     """The scheduled kernel."""
-    return _schedule(_algorithm(product, tile, operands), product, tile)
+    sch = tvm.s_tir.Schedule(_algorithm(product, tile, operands))
+    _schedule(sch, product, tile)
+    operands.schedule(sch)
+    return sch.mod["main"]
 
 
 def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.PrimFunc:
@@ -135,6 +142,7 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
         operands.declare()
+        operands.before()
         # copied run by run, so that the conditions of a copy are those of its run and not of its lanes
         va, vb = product.a_vector, product.b_vector
         a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size // va, va), "float32", scope="shared.dyn")
@@ -177,6 +185,7 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
                 for split in range(1, splits):
                     total = total + partial[z * splits + split, m, n]
                 operands.store(z, m, n, total)
+        operands.after()
     return builder.get()
 
 
@@ -189,8 +198,7 @@ def _near(i: Any, size: int) -> Any:
     return tirx.floormod(i, RUN) if size > RUN else i
 
 
-def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx.PrimFunc:
-    sch = tvm.s_tir.Schedule(func)
+def _schedule(sch: Any, product: Product, tile: Tile) -> None:
     out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
     z, m_tile, m_thread, i, n_tile, n_thread, j = sch.get_loops(out)
     sch.reorder(z, m_tile, n_tile, m_thread, n_thread, i, j)
@@ -228,7 +236,6 @@ def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx
     sch.decompose_reduction(acc, slices)
     if product.splits > 1:
         _spread(sch, sch.get_sblock("sum"), product.store_vector)
-    return sch.mod["main"]
 
 
 def _spread(sch: Any, target: Any, vector: int) -> None:
