@@ -24,13 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from te_kernels.cuda._base import as_float32
 from te_kernels.cuda._builder import block, guarded
 
 #: Values that one instruction reads from shared memory (16 bytes of float32).
@@ -39,6 +40,22 @@ RUN = 4
 _UNROLLED = 512
 #: Threads of a block that sums the splits: few, so that small results spread over the device.
 _SUM_THREADS = 128
+
+
+class Blocking(Protocol):
+    """What pads a product."""
+
+    @property
+    def bm(self) -> int:
+        """Rows of a block."""
+
+    @property
+    def bn(self) -> int:
+        """Columns of a block."""
+
+    @property
+    def bk(self) -> int:
+        """Length of a slice."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +98,12 @@ class Product:
     b_vector: int = 1
     store_vector: int = 1
 
-    def padded(self, tile: Tile) -> tuple[int, int, int]:
+    def padded(self, tile: Blocking) -> tuple[int, int, int]:
         """m, n and k in whole tiles, k in as many for each split."""
         slices = -(-self.k // (tile.bk * self.splits)) * self.splits
         return (-(-self.m // tile.bm) * tile.bm, -(-self.n // tile.bn) * tile.bn, slices * tile.bk)
 
-    def partial_bytes(self, tile: Tile) -> int:
+    def partial_bytes(self, tile: Blocking) -> int:
         """Partial sums in memory, when k is split."""
         m, n, _ = self.padded(tile)
         return 4 * self.batch * self.splits * m * n if self.splits > 1 else 0
@@ -99,7 +116,7 @@ class Operands:
     ``declare`` declares the arguments in the current builder. ``a(z, m, k, lane)`` and ``b(z, k, n, lane)`` are the
     elements ``lane`` behind ``k`` and ``n``, the starts of runs of ``a_vector`` and ``b_vector``; zero outside of the
     matrices. ``store(z, m, n, value)`` emits the statements that store one element of C. ``before`` and ``after`` emit
-    blocks of their own, kernels before and after the product, which ``schedule`` binds.
+    blocks of their own, kernels before and after the product, which ``schedule`` binds. Elements are of ``dtype``.
     """
 
     declare: Callable[[], None]
@@ -109,6 +126,7 @@ class Operands:
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
     schedule: Callable[[Any], None] = lambda sch: None
+    dtype: str = "float32"
 
 
 def prim_func(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.PrimFunc:
@@ -151,10 +169,10 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
         b_reg = T.sblock_alloc_buffer((*columns[:3], k_size, tile.tn), "float32", scope="local")
         acc = T.sblock_alloc_buffer((*rows, *columns[1:]), "float32", scope="local")
         with block("a_tile", z_size, m_size, k_size // va, va) as (z, m, run, lane):
-            value = operands.a(z // splits, m, z % splits * k_size + run * va, lane)
+            value = as_float32(operands.a(z // splits, m, z % splits * k_size + run * va, lane), operands.dtype)
             T.buffer_store(a_tile, value, [z, m, run, lane])
         with block("b_tile", z_size, k_size, n_size // vb, vb) as (z, k, run, lane):
-            value = operands.b(z // splits, z % splits * k_size + k, run * vb, lane)
+            value = as_float32(operands.b(z // splits, z % splits * k_size + k, run * vb, lane), operands.dtype)
             T.buffer_store(b_tile, value, [z, k, run, lane])
         with block("a_reg", *rows, k_size) as (z, tile_m, thread, i, k):
             T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k // va, k % va], [z, tile_m, thread, i, k])
