@@ -47,7 +47,10 @@ def make_case(task: Task, seed: int = 0, dtype: str = "float32") -> Case:
 
 
 def arguments(case: Case, variant: Variant, dtype: str = "float32") -> list[tvm.runtime.Tensor]:
-    """Physical arguments of ``variant`` in a network of type ``dtype``; padding lanes of the inputs hold garbage, the output NaN, so leaks show."""
+    """Physical arguments of ``variant`` in a network of type ``dtype``.
+
+    Padding lanes of the inputs hold garbage, the output NaN, so leaks show.
+    """
     layouts = variant.layouts(case.task)
     task, before, after = case.task, dtype, dtype
     if isinstance(task, CastTask):

@@ -40,7 +40,8 @@ class SameLayout(GpuVariant):
 def vector_of(layout: str, shape: tuple[int, ...], *channel_runs: int) -> int:
     """Stored elements that one thread takes at once: 4, or what divides the innermost axis.
 
-    Arithmetic is in float32, of which 4 fill the widest access. ``channel_runs`` are lengths of channels that a vector must not straddle, where channels are innermost.
+    Arithmetic is in float32, of which 4 fill the widest access. ``channel_runs`` are lengths of channels that a vector
+    must not straddle, where channels are innermost.
     """
     stored = Layout(layout).physical_shape(shape)
     runs = channel_runs if layout != "NCHW" else ()

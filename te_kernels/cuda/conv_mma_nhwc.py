@@ -1,4 +1,4 @@
-"""Implicit-GEMM convolution on tensor cores, NHWC on both sides: slices of channels in 16-byte copies, rows of channels stored."""
+"""Implicit-GEMM convolution on tensor cores, NHWC on both sides: channels in 16-byte copies."""
 
 from __future__ import annotations
 
