@@ -38,7 +38,7 @@ from te_kernels.variant import Layouts, Reject
 _LONGEST = 288
 #: Bytes from L1 that a multiprocessor gets in a cycle: half of the 128 of the hardware, beside address arithmetic.
 _L1_BYTES = 64
-#: Cycles of one product in the chain of a sum: the multiply-add's, and a part of a load's from L1, of which some overlap.
+#: Cycles of one product in the chain of a sum: its multiply-add, and its loads as far as they do not overlap.
 _CHAIN_CYCLES = 12
 
 
