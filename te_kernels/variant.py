@@ -24,7 +24,7 @@ import te_kernels.epilogue
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
-from te_kernels.task import Task
+from te_kernels.task import ConvTask, DenseTask, Task
 
 
 class Reject(Exception):
@@ -56,7 +56,7 @@ class Variant:
     task_type: ClassVar[type[Task]]
     #: Kinds of targets that the variant can be built for.
     kinds: ClassVar[tuple[str, ...]] = ("llvm",)
-    #: Largest |error| relative to the largest |reference| element, in float32; checked on every measurement.
+    #: What :meth:`error_bound` is for variants of which every instance is equally exact.
     relative_error: ClassVar[float] = 2e-5
     #: Nothing is run, so the time is zero and nothing is measured: the choice is one of names and addresses only.
     needs_no_kernel: ClassVar[bool] = False
@@ -78,9 +78,21 @@ class Variant:
         """The scheduled kernel."""
         raise NotImplementedError
 
+    def error_bound(self, task: Any) -> float:
+        """Largest |error| relative to the largest |reference| element, in float32; checked on every measurement."""
+        return self.relative_error
+
     def workspace_bytes(self, task: Any) -> int:
         """Scratch memory the kernel allocates beside its arguments."""
         return 0
+
+    def arithmetic(self, task: Any) -> int:
+        """Floating point operations of multiply-adds that this instance performs at least; a bound must be sound.
+
+        Default: those of the textbook algorithm for convolutions and dense layers, none for tasks whose work is not
+        multiply-adds. An algorithm that needs fewer (minimal filtering, FFT) must say so here.
+        """
+        return task.flops if isinstance(task, ConvTask | DenseTask) else 0
 
     @property
     def knobs(self) -> dict[str, Any]:

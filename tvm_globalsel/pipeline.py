@@ -45,6 +45,9 @@ from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.precision import in_precision
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
+from tvm_globalsel.search.live import search
+from tvm_globalsel.search.loop import Found
+from tvm_globalsel.search.space import Space
 from tvm_globalsel.selection import (
     Costs,
     Selection,
@@ -67,6 +70,8 @@ class Options:
     ``tuning_log`` is the log file (None: the user's cache folder); ``weights`` is a Caffe network's ``.caffemodel``;
     ``demands`` are side constraints on the plan. ``precision`` is what a CUDA network computes in: float32, or float16
     with sums in float32.
+    Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
+    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, and limits.
     """
 
     target: str = "host"
@@ -80,6 +85,17 @@ class Options:
     weights: Path | None = None
     dump_dir: Path | None = None
     demands: Demands = field(default_factory=Demands)
+    tolerance: float = 0.01
+    exhaustive: bool = False
+
+    @property
+    def searches(self) -> bool:
+        """Whether only what can change the answer is measured.
+
+        That is known for the fastest plan only: other solvers and limits compare candidates that it never needs.
+        """
+        limited = self.demands.max_memory_bytes is not None or self.demands.max_error is not None
+        return not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
 
 
 Say = Callable[[str], None]
@@ -102,6 +118,7 @@ class Selected:
     context: Context
     demands: Demands
     arena_bytes: int | None = None
+    search: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -161,19 +178,27 @@ def select(
     move_candidates = transform_candidates(moves, machine)
     everything = [with_kernels(c) for c in (*found.values(), *move_candidates.values())]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
+    found_by_search: Found | None = None
     if isinstance(machine, Gpu):
         tuning = tuning_from_log(everything, log, context, options.target, options.budget_s)
-        costs = costs_from_log(found, moves, move_candidates, log, context, predictor(machine))
+    elif options.searches:
+        space = Space(network, costs_from_log(found, moves, move_candidates, log, context).choices, move_candidates,
+                      options.demands)  # fmt: skip
+        measurer = Measurer(target, machine, context)
+        found_by_search = search(space, log, measurer, options.tolerance, options.budget_s, progress)
+        tuning = found_by_search.tuning
     else:
         tuning = _tune(everything, log, Measurer(target, machine, context), options.budget_s, progress)
-        costs = costs_from_log(found, moves, move_candidates, log, context)
+    predict = predictor(machine) if isinstance(machine, Gpu) else None
+    costs = costs_from_log(found, moves, move_candidates, log, context, predict)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
     solution = answer(network, costs, problem, options.demands, options.solver)
     dump.text("3-solution", f"{solution}")
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
-    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands)
+    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands,
+                    search=found_by_search)  # fmt: skip
 
 
 def pareto(
@@ -187,7 +212,7 @@ def pareto(
     from tvm_globalsel.limits import error_front, memory_front  # scipy is slow to import, and few need it
 
     options = options or Options()
-    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
+    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands), exhaustive=True)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
     selected = select(imported.module, options, imported.names, progress, say)
