@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
 
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
+    v.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    v.add_argument("--precision", default="float32", choices=("float32", "float16"), help="of a CUDA network")
     v.add_argument("--threads", type=_positive, default=1, metavar="N")
 
     s = command("solve", _solve, "solve cost tables of triNNity's form: the optimum and what others would choose")
@@ -328,9 +330,10 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _variants(args: argparse.Namespace) -> int:
+    from tvm_globalsel.pipeline import Options
     from tvm_globalsel.report.variants import list_variants
 
-    list_variants(args.conv, args.threads)
+    list_variants(args.conv, Options(target=args.target, precision=args.precision, threads=args.threads))
     return 0
 
 
