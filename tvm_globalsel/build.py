@@ -11,6 +11,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_globalsel import build_cuda
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.memory_plan import planning
 from tvm_globalsel.weights import DTYPES
@@ -49,11 +50,18 @@ class Built:
 
 def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Relax executable of a module whose operators are scheduled kernels and views only; weights are inside."""
+    if target.kind.name == "cuda":
+        return build_cuda.build(module, target)
     return tvm.compile(module, target=target, relax_pipeline=vm_pipeline())
 
 
 def build_apart(module: tvm.IRModule, target: tvm.target.Target) -> Built:
-    """The same with the large constants of ``main`` taken out, for deployment."""
+    """The same with the large constants of ``main`` taken out, for deployment.
+
+    Not those of a CUDA module: a captured graph holds the addresses of its weights, which are constants there.
+    """
+    if target.kind.name == "cuda":
+        return Built(build_cuda.build(module, target), ())
     outside = WeightsAsArguments()
     pipeline = tvm.transform.Sequential([vm_pipeline(), outside])
     executable = tvm.compile(module, target=target, relax_pipeline=pipeline)

@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("model", type=Path, metavar="MODEL", help="MODEL.onnx, or NET.prototxt")
     c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    c.add_argument("--precision", default="float32", choices=("float32", "float16"),
+                   help="of a CUDA network (float16: sums, inputs and outputs stay float32)")  # fmt: skip
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
     c.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on devices behind TVM's RPC tracker")
@@ -119,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
+    v.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    v.add_argument("--precision", default="float32", choices=("float32", "float16"), help="of a CUDA network")
     v.add_argument("--threads", type=_positive, default=1, metavar="N")
 
     s = command("solve", _solve, "solve cost tables of triNNity's form: the optimum and what others would choose")
@@ -259,8 +263,8 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.tables import summary
 
     options = Options(
-        target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
-        rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
+        target=args.target, precision=args.precision, threads=args.threads, tuning_log=args.tuning_log,
+        trust_log=args.trust_log, rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
         budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
         dump_dir=args.dump_dir, weights=args.weights,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
@@ -336,9 +340,10 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _variants(args: argparse.Namespace) -> int:
+    from tvm_globalsel.pipeline import Options
     from tvm_globalsel.report.variants import list_variants
 
-    list_variants(args.conv, args.threads)
+    list_variants(args.conv, Options(target=args.target, precision=args.precision, threads=args.threads))
     return 0
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import tvm
 
-from te_kernels.machine import Machine, describe, host_target
+from te_kernels.gpu import FLOAT32, Gpu, dtype_of, machine_of
+from te_kernels.machine import Machine, host_target
 from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
@@ -41,7 +42,9 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.logs.trust import consult
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.memory_plan import arena_bytes
+from tvm_globalsel.offline import gpu_context, predictor, tuning_from_log
 from tvm_globalsel.plan import PLAN, make_plan
+from tvm_globalsel.precision import in_precision
 from tvm_globalsel.remote import remote_devices
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
@@ -70,13 +73,14 @@ class Options:
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
     ``tuning_log`` is the log file (None: the user's cache folder); with ``trust_log``, what it holds of other machines,
     thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the devices
-    that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``;
-    ``demands`` are side constraints on the plan.
+    that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``; ``demands`` are side
+    constraints on the plan. ``precision`` is what a CUDA network computes in: float32, or float16 with sums in float32.
     Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
     ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, limits, and remote devices.
     """
 
     target: str = "host"
+    precision: str = FLOAT32
     threads: int = 1
     tuning_log: Path | None = None
     trust_log: bool = False
@@ -106,6 +110,9 @@ class Options:
 
 Say = Callable[[str], None]
 
+#: Host code beside CUDA kernels: what every x86-64 server of the last ten years runs.
+CUDA_HOST = {"kind": "llvm", "mcpu": "x86-64-v3"}
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -116,7 +123,7 @@ class Selected:
     selection: Selection
     tuning: Tuning
     rejections: dict[str, tuple[tuple[str, str], ...]]
-    machine: Machine
+    machine: Machine | Gpu
     target: tvm.target.Target
     context: Context
     demands: Demands
@@ -166,19 +173,25 @@ def select(
     """Relax to a selected plan: extract, list candidates, measure, solve. ``label`` names the model in errors."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
-    remote = remote_devices(options.rpc_tracker, options.rpc_key)  # None: this machine is measured
-    machine, device = describe(target, options.threads), device_name()
-    if remote is None:
-        warn_of_threads(options.threads)
-    else:
-        machine, device = remote.describe(machine, target)
+    machine = describe_target(target, options)
+    device = device_name()
+    remote = None  # this machine is measured
+    if isinstance(machine, Machine):
+        remote = remote_devices(options.rpc_tracker, options.rpc_key)
+        if remote is None:
+            warn_of_threads(options.threads)
+        else:
+            machine, device = remote.describe(machine, target)
     log = TuningLog(options.tuning_log or default_log())
 
     with located(label):
-        network = simplify(extract(module, names))
+        network = in_precision(simplify(extract(module, names)), dtype_of(machine))
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(target_identity(target), device, options.threads, tvm.__version__, weights)
+    if isinstance(machine, Gpu):
+        context = gpu_context(machine, options.target, weights)
+    else:
+        context = Context(target_identity(target), device, options.threads, tvm.__version__, weights)
     consult(log, context.origin, options.trust_log, say)
     found = candidates_of(network, machine)
     refuse_unknown(options.solver, *layouts_and_families(found.values()))
@@ -186,16 +199,19 @@ def select(
     move_candidates = transform_candidates(moves, machine)
     everything = [with_kernels(c) for c in (*found.values(), *move_candidates.values())]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
-    measurer = Measurer(target, machine, context, remote)
     found_by_search: Found | None = None
-    if options.searches:
+    if isinstance(machine, Gpu):
+        tuning = tuning_from_log(everything, log, context, options.target, options.budget_s)
+    elif options.searches:
         space = Space(network, costs_from_log(found, moves, move_candidates, log, context).choices, move_candidates,
                       options.demands)  # fmt: skip
+        measurer = Measurer(target, machine, context, remote)
         found_by_search = search(space, log, measurer, options.tolerance, options.budget_s, progress)
         tuning = found_by_search.tuning
     else:
-        tuning = _tune(everything, log, measurer, options.budget_s, progress)
-    costs = costs_from_log(found, moves, move_candidates, log, context)
+        tuning = _tune(everything, log, Measurer(target, machine, context, remote), options.budget_s, progress)
+    predict = predictor(machine) if isinstance(machine, Gpu) else None
+    costs = costs_from_log(found, moves, move_candidates, log, context, predict)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
     solution = answer(network, costs, problem, options.demands, options.solver)
@@ -263,6 +279,8 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
     The selection counts what is live. Memory that is made early for a concatenation in place, or lost between
     neighbours of unequal size, is known when there are addresses: the excess then tightens the limit.
     """
+    if isinstance(selected.machine, Gpu):
+        return selected, lower(selected, dump)  # TVM's planner lays memory out, inside of the captured graph
     limit = selected.demands.max_memory_bytes
     tightened = selected.demands
     while True:
@@ -314,9 +332,20 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
             f"--target {text!r} is not a TVM target ({str(error).strip().splitlines()[-1][:120]})",
             'use \'host\', a tag, or JSON such as \'{"kind": "llvm", "mcpu": "haswell"}\'',
         ) from error
+    if target.kind.name == "cuda":
+        return tvm.target.Target(target, host=tvm.target.Target(CUDA_HOST)) if target.host is None else target
     if target.kind.name != "llvm":
-        raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
+        raise UserError(f"--target {text!r}: neither an llvm nor a cuda target", "use 'host', or a target such as "
+                        "nvidia/nvidia-h100")  # fmt: skip
     return target
+
+
+def describe_target(target: tvm.target.Target, options: Options) -> Machine | Gpu:
+    """The machine model of a target, or :class:`UserError`."""
+    try:
+        return machine_of(target, options.threads, options.precision)
+    except ValueError as error:
+        raise UserError(f"--target {options.target!r}: {error}", "choose another target or --precision") from error
 
 
 def default_log() -> Path:

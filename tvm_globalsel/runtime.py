@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.runtime_cuda import open_device
 from tvm_globalsel.weights import WEIGHTS, check_record, read_weights
 
 _LIBRARY, _PLAN = "model.so", "plan.json"
@@ -40,6 +41,7 @@ def read_plan(folder: str | Path) -> dict[str, Any]:
             raise ValueError("its thread count is out of range")
         str(library["sha256"]), int(library["bytes"]), list(plan["nodes"])
         check_record(plan["weights"])
+        str(plan["target"]["kind"]), str(plan["target"].get("arch", ""))
         for value in [*plan["inputs"], *plan["outputs"]]:
             if not isinstance(value["name"], str) or not all(0 <= int(size) < 1 << 31 for size in value["shape"]):
                 raise ValueError("an input or output is malformed")
@@ -88,9 +90,11 @@ class Deployed:
             raise UserError(f"{library}: no such file", "compile the model again")
         if fingerprint(library) != self.plan["library"]:  # a damaged library crashes the process that loads it
             raise UserError(f"{library}: not the library that plan.json belongs to", "compile the model again")
+        target = self.plan["target"]
+        self._device = open_device(tvm, target.get("arch", "")) if target["kind"] == "cuda" else tvm.cpu()
         try:
             module = load_module(str(library.resolve()))
-            self._vm = VirtualMachine(module, tvm.cpu())
+            self._vm = VirtualMachine(module, self._device)
             self._main = self._with_weights(tvm.runtime.from_dlpack)
         except UserError:
             raise
@@ -128,23 +132,25 @@ class Deployed:
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference."""
-        results = self._call([self._tensor(a) for a in self.check_inputs(arrays)])
+        results = self._call([self._tensor(a, self._device) for a in self.check_inputs(arrays)])
         return {o["name"]: r.numpy() for o, r in zip(self.plan["outputs"], results, strict=True)}
 
     def bound(self, arrays: dict[str, np.ndarray]) -> Callable[[], list[Any]]:
         """A function that runs one inference on these inputs and returns TVM's tensors, in the order of the outputs."""
-        tensors = [self._tensor(a) for a in self.check_inputs(arrays)]
+        tensors = [self._tensor(a, self._device) for a in self.check_inputs(arrays)]
         return lambda: self._call(tensors)
 
     def latencies_s(self, arrays: dict[str, np.ndarray], repeat: int, warmup: int = 3) -> list[float]:
-        """Seconds of ``repeat`` inferences after ``warmup`` more."""
+        """Seconds of ``repeat`` inferences after ``warmup`` more; inputs and outputs stay on the device."""
         call = self.bound(arrays)
         for _ in range(warmup):
             call()
+        self._device.sync()
         taken = []
         for _ in range(repeat):
             start = time.perf_counter()
             call()
+            self._device.sync()
             taken.append(time.perf_counter() - start)
         return taken
 
