@@ -62,14 +62,17 @@ def search(
 
         found = state.run(measure, tolerance, 0.0 if budget_s <= 0 else budget_s * _SPARE, stop=lambda: interrupt.asked)
         left_s = budget_s - (time.monotonic() - start)
+        cut_short = interrupt.asked or left_s <= budget_s * (1 - _SPARE)
         if total and left_s > 0 and not interrupt.asked:
             repeated = repeat_ties(space, log, measurer)
             if repeated:
                 found = state.found(found.tuning + Tuning(repeated, 0, 0, 0, 0.0), found.rounds)
     known = sum(log.get(measurer.context.key(r.task, r.variant)) is not None for r in space.requests)
+    wanted = cut_short and (found.estimated_gap is None or found.estimated_gap > tolerance)
     tuning = dataclasses.replace(
-        found.tuning, known=known - min(known, total), skipped=0, seconds=time.monotonic() - start
-    )
+        found.tuning, known=known - min(known, total), skipped=found.unmeasured if wanted else 0,
+        seconds=time.monotonic() - start,
+    )  # fmt: skip
     return dataclasses.replace(found, tuning=tuning)
 
 
