@@ -185,6 +185,10 @@ class TuningLog:
     def __len__(self) -> int:
         return len(self._records)
 
+    def contexts(self) -> set[Context]:
+        """Every context in which something was measured."""
+        return {Context(**record.context) for record in self._records.values()}
+
     def append(self, records: Iterable[Record]) -> None:
         """Add records and write them at once: whole lines under a lock, so two tuners may share a file."""
         records = list(records)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,17 +17,19 @@ import onnx
 import tvm
 
 from te_kernels.machine import Machine, describe, host_target
-from te_kernels.task import Task
+from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
+from tvm_globalsel.devices import choose_device, known_of
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
+from tvm_globalsel.machine_name import device_name
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
@@ -51,7 +52,9 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); ``demands`` are side constraints on the plan.
+    ``tuning_log`` is the log file (None: the user's cache folder); ``device`` says whose measurements in it to use (None:
+    this machine's, or those of the only machine that has some for the target); ``demands`` are side constraints on
+    the plan.
     """
 
     target: str = "host"
@@ -62,6 +65,7 @@ class Options:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
     dump_dir: Path | None = None
+    device: str | None = None
     demands: Demands = field(default_factory=Demands)
 
 
@@ -119,6 +123,31 @@ def compile(
     return Compiled(folder, plan)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A network with everything that could be measured for it, before anything is."""
+
+    network: Network
+    found: dict[str, Candidates]
+    moves: list[TransformTask]
+    move_candidates: dict[str, Candidates]
+    weights: str
+
+    @property
+    def everything(self) -> list[Candidates]:
+        """Candidates of all tasks that take time, operators first."""
+        return [c for c in (*self.found.values(), *self.move_candidates.values()) if c.task.kind != "view"]
+
+
+def list_candidates(module: tvm.IRModule, names: dict[str, list[str]] | None, machine: Machine) -> Listing:
+    """Relax to a network and its candidates: extract, fuse, list."""
+    network = simplify(extract(module, names))
+    found = candidates_of(network, machine)
+    moves = transform_tasks(network, found)
+    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
+    return Listing(network, found, moves, transform_candidates(moves, machine), weights)
+
+
 def select(
     module: tvm.IRModule, options: Options, names: dict[str, list[str]] | None = None,
     progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None,
@@ -129,18 +158,20 @@ def select(
     machine = describe(target, options.threads)
     log = TuningLog(options.tuning_log or default_log())
 
-    network = simplify(extract(module, names))
+    listing = list_candidates(module, names, machine)
+    network, found, moves = listing.network, listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
-    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), options.threads, tvm.__version__, weights)
-    found = candidates_of(network, machine)
-    moves = transform_tasks(network, found)
-    move_candidates = transform_candidates(moves, machine)
-    everything = [c for c in (*found.values(), *move_candidates.values()) if c.task.kind != "view"]
+    key = f"{machine.kind}:{machine.mcpu}"
+    device = choose_device(log, key, options.threads, options.device, foreign=options.target != "host")
+    context = Context(key, device, options.threads, tvm.__version__, listing.weights)
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     measurer = Measurer(target, machine, context)
-    tuning = _tune(everything, log, measurer, options.budget_s, progress)
-    costs = costs_from_log(found, moves, move_candidates, log, context)
+    if device == device_name():
+        tuning = _tune(listing.everything, log, measurer, options.budget_s, progress)
+    else:  # nothing can be measured here
+        tuning = known_of(listing.everything, log, context)
+        say(f"measurements of {device}: {tuning.known} in the log, {tuning.skipped} not")
+    costs = costs_from_log(found, moves, listing.move_candidates, log, context)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
     solution = answer(network, costs, problem, options.demands, options.solver)
@@ -239,17 +270,6 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
     if target.kind.name != "llvm":
         raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
     return target
-
-
-def device_name() -> str:
-    """The processor's own name, part of the identity of every measurement."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def default_log() -> Path:

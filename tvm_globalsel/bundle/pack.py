@@ -1,0 +1,156 @@
+"""``globalsel pack-tuning``: everything that a machine without a compiler needs to tune a network, in one file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tvm
+
+from te_kernels.machine import Machine, describe
+from tvm_globalsel.bundle import launch
+from tvm_globalsel.bundle.archive import BundleWriter
+from tvm_globalsel.bundle.libraries import Built, build_libraries
+from tvm_globalsel.bundle.manifest import LIBRARIES, Kernel, Library, Manifest
+from tvm_globalsel.bundle.runtime_files import own_files, runtime_files
+from tvm_globalsel.candidates import measuring_order
+from tvm_globalsel.errors import UserError
+from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.log import Context, TuningLog
+from tvm_globalsel.pipeline import Listing, Options, Say, default_log, list_candidates, parse_target
+
+_MANIFEST_BYTES = 60  # of one kernel, compressed
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What a bundle shall be: for which Python (``"3.12"``; its wheels in ``wheels``), and its limits.
+
+    Kernels beyond a limit are left out, the least promising first.
+    """
+
+    python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
+    wheels: Path | None = None
+    max_bytes: int = 60 << 20
+    max_kernels: int | None = None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What it became. ``known`` kernels were in the log already, ``left_out`` ones beyond the limits."""
+
+    path: Path
+    size_bytes: int
+    kernels: int
+    failed: int
+    known: int
+    left_out: int
+
+
+def pack_tuning(
+    models: list[Path], output: Path, options: Options, packing: Packing | None = None,
+    progress: Progress | None = None, say: Say = lambda text: None,
+) -> Packed:  # fmt: skip
+    """Build all candidates and transforms that the log does not know into the bundle ``output``."""
+    packing = packing or Packing()
+    progress = progress or (lambda done, total, what: None)
+    target = parse_target(options.target, options.threads)
+    machine = describe(target, options.threads)
+    kernels: dict[Kernel, None] = {}
+    for model in models:
+        imported = import_onnx(prepare(load_model(model), options.shapes, options.seed_weights), str(model))
+        kernels |= dict.fromkeys(kernels_of(list_candidates(imported.module, imported.names, machine)))
+    wanted = unknown(list(kernels), options, machine)
+    known = len(kernels) - len(wanted)
+    beyond = len(wanted) - len(wanted[: packing.max_kernels])
+    wanted = wanted[: packing.max_kernels]
+    if not wanted:
+        raise UserError("the tuning log has every measurement already", "compile the model, or choose another log")
+    say(f"{len(wanted)} kernels to build, {known} in the log already")
+    return _write(output, models, wanted, target, machine, options, packing, (known, beyond), progress)
+
+
+def kernels_of(listing: Listing) -> list[Kernel]:
+    """Every instance of every variant: the first ones in measuring order, then the others."""
+    first = measuring_order(listing.everything)
+    seen = set(first)
+    rest = [(c.task, v) for c in listing.everything for v in c.variants if (c.task, v) not in seen]
+    kernels = []
+    for task, variant in [*first, *rest]:
+        weights = Context("", "", 0, "", listing.weights).of(task).weights
+        kernels.append(Kernel(task, variant, weights))
+    return kernels
+
+
+def unknown(kernels: list[Kernel], options: Options, machine: Machine) -> list[Kernel]:
+    """Those that the log lacks for the device that was named, or for any one device of the target."""
+    path = options.tuning_log or default_log()
+    if not path.exists():
+        return kernels
+    log = TuningLog(path)
+    target = f"{machine.kind}:{machine.mcpu}"
+    devices = {c.device for c in log.contexts() if (c.target, c.threads) == (target, options.threads)}
+    device = options.device or (devices.pop() if len(devices) == 1 else None)
+    if device is None:
+        return kernels
+    base = Context(target, device, options.threads, tvm.__version__)
+    return [kernel for kernel in kernels if log.get(kernel.key(base)) is None]
+
+
+def _write(
+    output: Path, models: list[Path], wanted: list[Kernel], target: tvm.target.Target, machine: Machine,
+    options: Options, packing: Packing, counts: tuple[int, int], progress: Progress,
+) -> Packed:  # fmt: skip
+    known, beyond = counts
+    libraries: list[Library] = []
+    packed = failed = 0
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=output.parent, prefix=".", suffix=".pyz")
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror})", "choose another place with -o") from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        writer = BundleWriter(partial)
+        writer.add("__main__.py", launch.ENTRY)
+        for file, data in (*own_files(), *runtime_files(packing.python, packing.wheels)):
+            writer.add(file, data)
+        for built in build_libraries(wanted, target, asdict(machine), progress):
+            if not _fits(built, writer, packing, packed):
+                break
+            libraries.append(_add(built, writer, len(libraries)))
+            packed += len(built.kernels)
+            failed += len(built.kernels) if built.library is None else 0
+        needs = {"system": platform.system(), "machine": platform.machine(), "python": packing.python}
+        device = "cpu" if machine.kind == "llvm" else machine.kind
+        manifest = Manifest(
+            tuple(model.name for model in models), f"{machine.kind}:{machine.mcpu}", options.threads, tvm.__version__,
+            device, asdict(machine), needs, tuple(libraries),
+        )  # fmt: skip
+        writer.close(manifest.to_json())
+        partial.chmod(0o755)
+        os.replace(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return Packed(output, output.stat().st_size, packed, failed, known, beyond + len(wanted) - packed)
+
+
+def _fits(built: Built, writer: BundleWriter, packing: Packing, packed: int) -> bool:
+    # compressed, a kernel's library is a quarter to a third of its size; half of it is a bound that has always held
+    expected = len(built.library or b"") // 2 + _MANIFEST_BYTES * (packed + len(built.kernels))
+    return writer.size_bytes + expected <= packing.max_bytes
+
+
+def _add(built: Built, writer: BundleWriter, number: int) -> Library:
+    if built.library is None:
+        return Library(None, built.kernels, built.error)
+    file = f"{LIBRARIES}/{number:05d}.so"
+    writer.add_kernels(file, built.library)
+    return Library(file, built.kernels)

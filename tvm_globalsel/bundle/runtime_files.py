@@ -1,0 +1,90 @@
+"""What a bundle brings along beside kernels: TVM's runtime, numpy, and our own modules that work without a compiler."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import te_kernels
+import tvm_globalsel
+from tvm_globalsel.errors import UserError
+
+#: Distributions of the target's process; those with ``True`` have compiled parts for one version of Python.
+_DISTRIBUTIONS = {
+    "apache-tvm": False, "apache-tvm-ffi": True, "numpy": True, "ml-dtypes": True, "typing-extensions": False,
+}  # fmt: skip
+#: Not needed to run kernels: compilers, sources, headers, tests, what only a browser or a build uses.
+_LEFT_OUT = re.compile(
+    r"tvm/(3rdparty|src|include|web|cmake|topi|relax|testing|exec|lib64)/|tvm/lib/libtvm_(compiler|runtime_extra)"
+    r"|tvm_ffi/(3rdparty|src|include|cython|share|stub)/"
+    r"|(^|/)(tests?|testing|__pycache__|f2py|_pyinstaller|distutils)/|numpy/(_core/(include|lib)|random/lib)/"
+    r"|\.(pyi|pyc|h|hpp|pxd|pyx|a|lib|cc|cmake)$|\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url|WHEEL|entry_points)"
+)
+_ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype)")  # numpy imports it
+#: Our modules that run on the target.
+_OURS = ("__init__", "errors", "log", "worker", "candidates", "graph", "machine_name", "bundle/__init__",
+         "bundle/archive", "bundle/child", "bundle/compiler_free", "bundle/device", "bundle/launch", "bundle/manifest",
+         "bundle/run", "bundle/turns")  # fmt: skip
+
+
+def own_files() -> Iterator[tuple[str, bytes]]:
+    """(name in the bundle, bytes) of all kernel code, whose revisions the log records, and our runner."""
+    root = Path(te_kernels.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        yield f"te_kernels/{path.relative_to(root)}", path.read_bytes()
+    root = Path(tvm_globalsel.__file__).parent
+    for name in _OURS:
+        yield f"tvm_globalsel/{name}.py", (root / f"{name}.py").read_bytes()
+
+
+def runtime_files(python: str, wheels: Path | None) -> Iterator[tuple[str, bytes]]:
+    """(name in the bundle, bytes) of TVM's runtime and what it imports, for Python ``python`` (such as ``"3.12"``).
+
+    What is installed here is taken where it fits; the compiled parts for another Python come from wheel files in
+    ``wheels`` (``pip download`` makes them). Raises :class:`UserError` naming the wheel that is missing.
+    """
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for name, compiled in _DISTRIBUTIONS.items():
+        if compiled and python != here:
+            yield from _of_wheel(name, python, wheels)
+        else:
+            yield from _installed(name)
+
+
+def _wanted(name: str) -> bool:
+    if name.startswith(("../", "/")):
+        return False  # scripts
+    return bool(_ALWAYS.match(name)) or not _LEFT_OUT.search(name)
+
+
+def _installed(name: str) -> Iterator[tuple[str, bytes]]:
+    for file in importlib.metadata.distribution(name).files or []:
+        if _wanted(file.as_posix()):
+            yield file.as_posix(), Path(str(file.locate())).read_bytes()
+
+
+def _of_wheel(name: str, python: str, wheels: Path | None) -> Iterator[tuple[str, bytes]]:
+    version = importlib.metadata.version(name)
+    tag = f"cp{python.replace('.', '')}"
+    pattern = f"{name.replace('-', '_')}-*-{tag}-*.whl"
+    found = sorted(wheels.glob(pattern)) if wheels is not None else []
+    # numpy may be another version there: arrays are all that is asked of it
+    exact = [path for path in found if path.name.split("-")[1] == version]
+    if not (exact or (found and name == "numpy")):
+        raise UserError(
+            f"--python {python}: needs a wheel {pattern.replace('*', version, 1)}"
+            + (f", and {wheels} holds none" if wheels is not None else ""),
+            f"get it with 'pip download --no-deps --only-binary :all: --python-version {python} -d WHEELS "
+            f"{name}=={version}' and give --wheels WHEELS",
+        )
+    try:
+        with zipfile.ZipFile((exact or found)[-1]) as archive:
+            for member in archive.infolist():
+                if not member.is_dir() and _wanted(member.filename):
+                    yield member.filename, archive.read(member)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{(exact or found)[-1]}: not a readable wheel ({error})", "download it again") from error
