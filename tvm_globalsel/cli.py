@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.background import exit_interrupted
+from tvm_globalsel.cli_bundle import add_commands
 from tvm_globalsel.errors import UserError
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -81,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
                    help="take this variant (a name, or name[knobs]) for this operator; may be repeated")  # fmt: skip
     c.add_argument("--forbid", action="append", default=[], metavar="VARIANT", help="may be repeated")
     c.add_argument("--solver-time", type=_seconds, default=120.0, metavar="SECONDS", help="limit of milp (default 120)")
+    c.add_argument("--device", metavar="NAME", help="whose measurements in the log (default: this machine's, or for a "
+                   "target other than 'host' not measured here those of the log's only machine)")  # fmt: skip
     c.add_argument("--dump-dir", type=Path, metavar="D", help="write each phase's artefact into this folder")
 
     r = command("run", _run, "run a compiled folder with TVM's runtime only")
@@ -122,9 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
     p.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT")
     p.add_argument("--forbid", action="append", default=[], metavar="VARIANT")
+    p.add_argument("--device", metavar="NAME", help="whose measurements in the log")
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
     p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
     p.add_argument("--json", action="store_true")
+
+    add_commands(command, _positive, _bytes, _shape, _seed)
     return parser
 
 
@@ -226,6 +232,7 @@ def _compile(args: argparse.Namespace) -> int:
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
         solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights, dump_dir=args.dump_dir,
+        device=args.device,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):
@@ -325,7 +332,7 @@ def _pareto(args: argparse.Namespace) -> int:
 
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
-        shapes=dict(args.shape), seed_weights=args.seed_weights,
+        shapes=dict(args.shape), seed_weights=args.seed_weights, device=args.device,
         demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):

@@ -53,10 +53,10 @@ def launch(bundle: Path, arguments: list[str], module: str = _ENTRY_MODULE) -> i
 
 
 def run(folder: Path, interpreter: str, arguments: list[str], module: str = _ENTRY_MODULE) -> int:
-    """Run an unpacked bundle with the packages it brings along and no others."""
+    """Run an unpacked bundle with the packages it brings along and no others (``-S``: no site-packages)."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(folder), "PYTHONNOUSERSITE": "1", "TVM_USE_RUNTIME_LIB": "1"}
-    command = [interpreter, "-m", module, str(folder), *arguments]
+    command = [interpreter, "-S", "-m", module, str(folder), *arguments]
     process = subprocess.Popen(command, env=environment)
     while True:
         try:

@@ -46,7 +46,8 @@ class Manifest:
     """A bundle's content. ``target``, ``threads`` and ``tvm`` are those of the log's context.
 
     ``machine`` is the machine model that the schedules were made for (its fields), ``device`` the kind of device they
-    run on, ``needs`` what the target machine has to be: ``system``, ``machine`` and ``python``.
+    run on, ``needs`` what the target machine has to be: ``system``, ``machine`` and ``python``; ``modules`` are those of
+    variants from out of the tree.
     """
 
     models: tuple[str, ...]
@@ -56,6 +57,7 @@ class Manifest:
     device: str
     machine: dict[str, Any]
     needs: dict[str, str]
+    modules: tuple[str, ...]
     libraries: tuple[Library, ...]
 
     def context(self, device_name: str) -> Context:
@@ -76,7 +78,7 @@ class Manifest:
             }
             for library in self.libraries
         ]
-        return {**vars(self), "models": list(self.models), "libraries": libraries}
+        return {**vars(self), "models": list(self.models), "modules": list(self.modules), "libraries": libraries}
 
 
 def from_json(body: dict[str, Any]) -> Manifest:
@@ -93,7 +95,8 @@ def from_json(body: dict[str, Any]) -> Manifest:
             libraries.append(Library(file and str(file), kernels, error and str(error)))
         return Manifest(
             tuple(map(str, body["models"])), str(body["target"]), int(body["threads"]), str(body["tvm"]),
-            str(body["device"]), dict(body["machine"]), dict(body["needs"]), tuple(libraries),
+            str(body["device"]), dict(body["machine"]), dict(body["needs"]), tuple(map(str, body["modules"])),
+            tuple(libraries),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its manifest is malformed ({type(error).__name__}: {error})") from error

@@ -17,7 +17,7 @@ from tvm_globalsel.bundle import launch
 from tvm_globalsel.bundle.archive import BundleWriter
 from tvm_globalsel.bundle.libraries import Built, build_libraries
 from tvm_globalsel.bundle.manifest import LIBRARIES, Kernel, Library, Manifest
-from tvm_globalsel.bundle.runtime_files import own_files, runtime_files
+from tvm_globalsel.bundle.runtime_files import extra_modules, own_files, runtime_files
 from tvm_globalsel.candidates import measuring_order
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
@@ -73,7 +73,17 @@ def pack_tuning(
     if not wanted:
         raise UserError("the tuning log has every measurement already", "compile the model, or choose another log")
     say(f"{len(wanted)} kernels to build, {known} in the log already")
-    return _write(output, models, wanted, target, machine, options, packing, (known, beyond), progress)
+    return write_bundle(
+        output,
+        tuple(model.name for model in models),
+        wanted,
+        target,
+        machine,
+        options,
+        packing,
+        (known, beyond),
+        progress,
+    )
 
 
 def kernels_of(listing: Listing) -> list[Kernel]:
@@ -103,10 +113,14 @@ def unknown(kernels: list[Kernel], options: Options, machine: Machine) -> list[K
     return [kernel for kernel in kernels if log.get(kernel.key(base)) is None]
 
 
-def _write(
-    output: Path, models: list[Path], wanted: list[Kernel], target: tvm.target.Target, machine: Machine,
+def write_bundle(
+    output: Path, models: tuple[str, ...], wanted: list[Kernel], target: tvm.target.Target, machine: Machine,
     options: Options, packing: Packing, counts: tuple[int, int], progress: Progress,
 ) -> Packed:  # fmt: skip
+    """Build ``wanted`` and write the file; it appears under its name only when it is complete.
+
+    ``counts`` are the kernels known and those left out already, for the report.
+    """
     known, beyond = counts
     libraries: list[Library] = []
     packed = failed = 0
@@ -131,8 +145,8 @@ def _write(
         needs = {"system": platform.system(), "machine": platform.machine(), "python": packing.python}
         device = "cpu" if machine.kind == "llvm" else machine.kind
         manifest = Manifest(
-            tuple(model.name for model in models), f"{machine.kind}:{machine.mcpu}", options.threads, tvm.__version__,
-            device, asdict(machine), needs, tuple(libraries),
+            models, f"{machine.kind}:{machine.mcpu}", options.threads, tvm.__version__,
+            device, asdict(machine), needs, extra_modules(), tuple(libraries),
         )  # fmt: skip
         writer.close(manifest.to_json())
         partial.chmod(0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -45,13 +46,16 @@ def main(arguments: list[str]) -> int:
 def tune(folder: Path, options: argparse.Namespace) -> int:
     """Measure an unpacked bundle."""
     prepare_imports()
+    from te_kernels.variant import EXTRA_MODULES
     from tvm_globalsel.bundle.child import Child
     from tvm_globalsel.bundle.manifest import from_json
     from tvm_globalsel.bundle.turns import measure_bundle
     from tvm_globalsel.log import TuningLog
 
     try:
-        manifest = from_json(parse_manifest((folder / MANIFEST).read_bytes()))
+        body = parse_manifest((folder / MANIFEST).read_bytes())
+        os.environ[EXTRA_MODULES] = ",".join(map(str, body.get("modules", ())))
+        manifest = from_json(body)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not an unpacked bundle ({error})", "pack it again") from error
     log = TuningLog(options.output)
@@ -64,7 +68,9 @@ def tune(folder: Path, options: argparse.Namespace) -> int:
         done = measure_bundle(manifest, log, manifest.context(name), child, options.budget, line.show, options.timeout)
         line.end()
     except RuntimeError as error:
-        raise UserError(f"the kernels cannot run here: {error}", "is this the machine the bundle was made for?") from error
+        raise UserError(
+            f"the kernels cannot run here: {error}", "is this the machine the bundle was made for?"
+        ) from error
     finally:
         child.stop()
     say(f"{done.new} measured ({done.failed} failed), {done.known} in the log already, {done.hopeless} not worth it: "

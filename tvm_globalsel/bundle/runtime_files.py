@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import os
 import re
 import sys
 import zipfile
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import te_kernels
 import tvm_globalsel
+from te_kernels.variant import EXTRA_MODULES
 from tvm_globalsel.errors import UserError
 
 #: Distributions of the target's process; those with ``True`` have compiled parts for one version of Python.
@@ -24,7 +27,7 @@ _LEFT_OUT = re.compile(
     r"|(^|/)(tests?|testing|__pycache__|f2py|_pyinstaller|distutils)/|numpy/(_core/(include|lib)|random/lib)/"
     r"|\.(pyi|pyc|h|hpp|pxd|pyx|a|lib|cc|cmake)$|\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url|WHEEL|entry_points)"
 )
-_ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype)")  # numpy imports it
+_ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype)")  # imported all the same
 #: Our modules that run on the target.
 _OURS = ("__init__", "errors", "log", "worker", "candidates", "graph", "machine_name", "bundle/__init__",
          "bundle/archive", "bundle/child", "bundle/compiler_free", "bundle/device", "bundle/launch", "bundle/manifest",
@@ -39,6 +42,17 @@ def own_files() -> Iterator[tuple[str, bytes]]:
     root = Path(tvm_globalsel.__file__).parent
     for name in _OURS:
         yield f"tvm_globalsel/{name}.py", (root / f"{name}.py").read_bytes()
+    packages: set[str] = set()
+    for module in extra_modules():
+        *parents, last = module.split(".")
+        yield "/".join([*parents, f"{last}.py"]), Path(str(importlib.import_module(module).__file__)).read_bytes()
+        packages |= {"/".join(parents[: i + 1]) for i in range(len(parents))}
+    yield from ((f"{package}/__init__.py", b"") for package in sorted(packages))
+
+
+def extra_modules() -> tuple[str, ...]:
+    """Modules of variants that live out of the tree."""
+    return tuple(name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip())
 
 
 def runtime_files(python: str, wheels: Path | None) -> Iterator[tuple[str, bytes]]:
