@@ -58,8 +58,8 @@ def _pack(args: argparse.Namespace) -> int:
     with tuning_progress(float("inf"), "building") as (progress, say):
         packed = pack_tuning(args.models, args.output, options, packing, progress, say)
     size_mib = packed.size_bytes / (1 << 20)
-    print(f"{packed.path}: {packed.kernels} kernels, {size_mib:.1f} MiB, for Python {packing.python}; "
-          f"{packed.known} in the log already, {packed.failed} failed to build, {packed.left_out} left out")  # fmt: skip
+    print(f"{packed.path}: {packed.kernels} kernels, {size_mib:.1f} MiB, Python {packing.python}; "
+          f"{packed.known} in the log, {packed.failed} failed to build, {packed.left_out} left out")  # fmt: skip
     print(f"on the target machine: python{packing.python} {packed.path.name} -o log.jsonl")
     return 0
 

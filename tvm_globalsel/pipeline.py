@@ -52,8 +52,8 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); ``device`` says whose measurements in it count (None:
-    this machine's; for another target than the host's, see ``devices``); ``demands`` are side constraints on the plan.
+    ``tuning_log`` is the log file (None: the user's cache folder); ``device`` whose measurements in it count (None:
+    this machine's; for another target than the host's see ``devices``); ``demands`` are side constraints on the plan.
     """
 
     target: str = "host"

@@ -46,7 +46,7 @@ class Manifest:
     """A bundle's content. ``target``, ``threads`` and ``tvm`` are those of the log's context.
 
     ``machine`` is the machine model that the schedules were made for (its fields), ``device`` the kind of device they
-    run on, ``needs`` what the target machine has to be: ``system``, ``machine`` and ``python``; ``modules`` are those of
+    run on, ``needs`` what the target machine has to be: ``system``, ``machine`` and ``python``; ``modules`` hold
     variants from out of the tree.
     """
 

@@ -6,7 +6,9 @@ import importlib
 import importlib.metadata
 import os
 import re
+import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,15 +60,31 @@ def extra_modules() -> tuple[str, ...]:
 def runtime_files(python: str, wheels: Path | None) -> Iterator[tuple[str, bytes]]:
     """(name in the bundle, bytes) of TVM's runtime and what it imports, for Python ``python`` (such as ``"3.12"``).
 
-    What is installed here is taken where it fits; the compiled parts for another Python come from wheel files in
-    ``wheels`` (``pip download`` makes them). Raises :class:`UserError` naming the wheel that is missing.
+    What is installed here is taken where it fits; the compiled parts for another Python come from wheel files in the
+    folder ``wheels``, or from pip. Raises :class:`UserError` naming what is missing.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for name, compiled in _DISTRIBUTIONS.items():
-        if compiled and python != here:
-            yield from _of_wheel(name, python, wheels)
-        else:
-            yield from _installed(name)
+    with tempfile.TemporaryDirectory(prefix="globalsel-") as temporary:
+        if python != here and wheels is None:
+            _download(python, Path(temporary))
+        for name, compiled in _DISTRIBUTIONS.items():
+            if compiled and python != here:
+                yield from _of_wheel(name, python, wheels or Path(temporary))
+            else:
+                yield from _installed(name)
+
+
+def _download(python: str, folder: Path) -> None:
+    wanted = [f"{name}=={importlib.metadata.version(name)}" for name, compiled in _DISTRIBUTIONS.items() if compiled]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+               "--python-version", python, "--dest", str(folder), *wanted]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise UserError(
+            f"--python {python}: pip cannot get {', '.join(wanted)} for it ({lines[-1][:200] if lines else 'no reason'})",
+            "get the wheels on another machine with 'pip download --no-deps', and give their folder as --wheels",
+        )
 
 
 def _wanted(name: str) -> bool:
@@ -81,24 +99,21 @@ def _installed(name: str) -> Iterator[tuple[str, bytes]]:
             yield file.as_posix(), Path(str(file.locate())).read_bytes()
 
 
-def _of_wheel(name: str, python: str, wheels: Path | None) -> Iterator[tuple[str, bytes]]:
-    version = importlib.metadata.version(name)
+def _of_wheel(name: str, python: str, wheels: Path) -> Iterator[tuple[str, bytes]]:
     tag = f"cp{python.replace('.', '')}"
-    pattern = f"{name.replace('-', '_')}-*-{tag}-*.whl"
-    found = sorted(wheels.glob(pattern)) if wheels is not None else []
+    found = sorted(wheels.glob(f"{name.replace('-', '_')}-*-{tag}-*.whl"))
+    exact = [path for path in found if path.name.split("-")[1] == importlib.metadata.version(name)]
     # numpy may be another version there: arrays are all that is asked of it
-    exact = [path for path in found if path.name.split("-")[1] == version]
-    if not (exact or (found and name == "numpy")):
+    chosen = exact or (found if name == "numpy" else [])
+    if not chosen:
         raise UserError(
-            f"--python {python}: needs a wheel {pattern.replace('*', version, 1)}"
-            + (f", and {wheels} holds none" if wheels is not None else ""),
-            f"get it with 'pip download --no-deps --only-binary :all: --python-version {python} -d WHEELS "
-            f"{name}=={version}' and give --wheels WHEELS",
+            f"--python {python}: no wheel of {name} {importlib.metadata.version(name)} for {tag} in {wheels}",
+            "get it with 'pip download --no-deps --only-binary :all: --python-version'",
         )
     try:
-        with zipfile.ZipFile((exact or found)[-1]) as archive:
+        with zipfile.ZipFile(chosen[-1]) as archive:
             for member in archive.infolist():
                 if not member.is_dir() and _wanted(member.filename):
                     yield member.filename, archive.read(member)
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{(exact or found)[-1]}: not a readable wheel ({error})", "download it again") from error
+        raise UserError(f"{chosen[-1]}: not a readable wheel ({error})", "download it again") from error
