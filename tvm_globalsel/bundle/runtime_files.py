@@ -82,7 +82,7 @@ def _download(python: str, folder: Path) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise UserError(
-            f"--python {python}: pip cannot get {', '.join(wanted)} for it ({lines[-1][:200] if lines else 'no reason'})",
+            f"--python {python}: pip cannot get {', '.join(wanted)} for it ({''.join(lines[-1:])[:200]})",
             "get the wheels on another machine with 'pip download --no-deps', and give their folder as --wheels",
         )
 
