@@ -24,6 +24,7 @@ def add_commands(command: _Command, positive: _Type, size: _Type, shape: _Type, 
     p.add_argument("--tuning-log", type=Path, metavar="FILE", help="what it has already is left out")
     p.add_argument("--device", metavar="NAME", help="whose measurements in the log (default: the only one's)")
     p.add_argument("--shape", action="append", default=[], type=shape, metavar="NAME=1,3,224,224")
+    p.add_argument("--batch", action="append", default=[], type=positive, metavar="N", help="may be repeated")
     p.add_argument("--seed-weights", type=seed, metavar="N", help="replace the weights by seeded random ones")
     p.add_argument("--python", type=_python, metavar="3.12", help="Python of the target machine (default: this one's)")
     p.add_argument("--wheels", type=Path, metavar="DIR", help="wheel files for it, from 'pip download'")
@@ -54,7 +55,7 @@ def _pack(args: argparse.Namespace) -> int:
         shapes=dict(args.shape), seed_weights=args.seed_weights,
     )  # fmt: skip
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    packing = Packing(args.python or here, args.wheels, args.max_size, args.max_kernels)
+    packing = Packing(args.python or here, args.wheels, args.max_size, args.max_kernels, tuple(args.batch))
     with tuning_progress(float("inf"), "building") as (progress, say):
         packed = pack_tuning(args.models, args.output, options, packing, progress, say)
     size_mib = packed.size_bytes / (1 << 20)

@@ -138,9 +138,8 @@ class Listing:
         return [c for c in (*self.found.values(), *self.move_candidates.values()) if c.task.kind != "view"]
 
 
-def list_candidates(module: tvm.IRModule, names: dict[str, list[str]] | None, machine: Machine) -> Listing:
-    """Relax to a network and its candidates: extract, fuse, list."""
-    network = simplify(extract(module, names))
+def list_candidates(network: Network, machine: Machine) -> Listing:
+    """Everything that could be measured for a network."""
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
@@ -157,7 +156,7 @@ def select(
     machine = describe(target, options.threads)
     log = TuningLog(options.tuning_log or default_log())
 
-    listing = list_candidates(module, names, machine)
+    listing = list_candidates(simplify(extract(module, names)), machine)
     network, found, moves = listing.network, listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     key = f"{machine.kind}:{machine.mcpu}"

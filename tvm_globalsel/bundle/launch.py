@@ -22,7 +22,7 @@ from tvm_globalsel.bundle.launch import main
 
 sys.exit(main())
 """
-_ENTRY_MODULE = "tvm_globalsel.bundle.run"
+_TUNE, _BENCH = "tvm_globalsel.bundle.run", "tvm_globalsel.bundle.bench"
 
 
 def main() -> int:
@@ -34,8 +34,10 @@ def main() -> int:
         return 2
 
 
-def launch(bundle: Path, arguments: list[str], module: str = _ENTRY_MODULE) -> int:
-    """Unpack ``bundle`` into a temporary folder and run it there; the exit code of its tuner.
+def launch(bundle: Path, arguments: list[str]) -> int:
+    """Unpack ``bundle`` into a temporary folder and run it there; its exit code.
+
+    With ``bench`` as the first argument it times whole plans from a log (see ``bench``), else it tunes (see ``run``).
 
     Raises :class:`UserError` when the file is damaged, or made for another machine or another Python.
     """
@@ -49,11 +51,13 @@ def launch(bundle: Path, arguments: list[str], module: str = _ENTRY_MODULE) -> i
                 "pack it for this target",
             )
         unpack(archive, Path(temporary))
-        return run(Path(temporary), interpreter, arguments, module)
+        return run(Path(temporary), interpreter, arguments)
 
 
-def run(folder: Path, interpreter: str, arguments: list[str], module: str = _ENTRY_MODULE) -> int:
+def run(folder: Path, interpreter: str, arguments: list[str]) -> int:
     """Run an unpacked bundle with the packages it brings along and no others (``-S``: no site-packages)."""
+    is_bench = arguments[:1] == ["bench"]
+    module, arguments = (_BENCH, arguments[1:]) if is_bench else (_TUNE, arguments)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(folder), "PYTHONNOUSERSITE": "1", "TVM_USE_RUNTIME_LIB": "1"}
     command = [interpreter, "-S", "-m", module, str(folder), *arguments]

@@ -7,6 +7,8 @@ from typing import Any
 
 from te_kernels.task import Task, from_dict
 from te_kernels.variant import Variant, from_knobs
+from tvm_globalsel.bundle.networks import Packed
+from tvm_globalsel.bundle.networks import from_json as network_from_json
 from tvm_globalsel.log import Context
 
 LIBRARIES = "kernels"
@@ -58,7 +60,13 @@ class Manifest:
     machine: dict[str, Any]
     needs: dict[str, str]
     modules: tuple[str, ...]
+    networks: tuple[Packed, ...]
     libraries: tuple[Library, ...]
+
+    @property
+    def dtype(self) -> str:
+        """Type of activations and weights inside the networks."""
+        return str(self.machine.get("dtype", "float32"))
 
     def context(self, device_name: str) -> Context:
         """The context of measurements on the device of this name."""
@@ -78,7 +86,12 @@ class Manifest:
             }
             for library in self.libraries
         ]
-        return {**vars(self), "models": list(self.models), "modules": list(self.modules), "libraries": libraries}
+        return vars(self) | {
+            "models": list(self.models),
+            "modules": list(self.modules),
+            "networks": [packed.to_json() for packed in self.networks],
+            "libraries": libraries,
+        }
 
 
 def from_json(body: dict[str, Any]) -> Manifest:
@@ -96,7 +109,7 @@ def from_json(body: dict[str, Any]) -> Manifest:
         return Manifest(
             tuple(map(str, body["models"])), str(body["target"]), int(body["threads"]), str(body["tvm"]),
             str(body["device"]), dict(body["machine"]), dict(body["needs"]), tuple(map(str, body["modules"])),
-            tuple(libraries),
+            tuple(network_from_json(network) for network in body["networks"]), tuple(libraries),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its manifest is malformed ({type(error).__name__}: {error})") from error

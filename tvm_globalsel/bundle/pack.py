@@ -17,10 +17,15 @@ from tvm_globalsel.bundle import launch
 from tvm_globalsel.bundle.archive import BundleWriter
 from tvm_globalsel.bundle.libraries import Built, build_libraries
 from tvm_globalsel.bundle.manifest import LIBRARIES, Kernel, Library, Manifest
+from tvm_globalsel.bundle.networks import Packed as PackedNetwork
+from tvm_globalsel.bundle.networks import with_batch
 from tvm_globalsel.bundle.runtime_files import extra_modules, own_files, runtime_files
 from tvm_globalsel.candidates import measuring_order
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.fuse import simplify
+from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.pipeline import Listing, Options, Say, default_log, list_candidates, parse_target
 
@@ -30,15 +35,16 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Packing:
-    """What a bundle shall be: for which Python (``"3.12"``; its wheels in ``wheels``), and its limits.
+    """What a bundle shall be: for which Python (``"3.12"``; its wheels in ``wheels``), its limits, its batch sizes.
 
-    Kernels beyond a limit are left out, the least promising first.
+    Kernels beyond a limit are left out, the least promising first. Without ``batches`` the models' own.
     """
 
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
     wheels: Path | None = None
     max_bytes: int = 60 << 20
     max_kernels: int | None = None
+    batches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,40 +68,52 @@ def pack_tuning(
     progress = progress or (lambda done, total, what: None)
     target = parse_target(options.target, options.threads)
     machine = describe(target, options.threads)
-    kernels: dict[Kernel, None] = {}
+    listings, networks = [], []
     for model in models:
-        imported = import_onnx(prepare(load_model(model), options.shapes, options.seed_weights), str(model))
-        kernels |= dict.fromkeys(kernels_of(list_candidates(imported.module, imported.names, machine)))
-    wanted = unknown(list(kernels), options, machine)
+        for batch, network in _networks(model, options, packing.batches):
+            listings.append(list_candidates(network, machine))
+            networks.append(_packed_network(model, batch, listings[-1]))
+    kernels = kernels_of(listings)
+    wanted = unknown(kernels, options, machine)
     known = len(kernels) - len(wanted)
     beyond = len(wanted) - len(wanted[: packing.max_kernels])
     wanted = wanted[: packing.max_kernels]
     if not wanted:
         raise UserError("the tuning log has every measurement already", "compile the model, or choose another log")
     say(f"{len(wanted)} kernels to build, {known} in the log already")
-    return write_bundle(
-        output,
-        tuple(model.name for model in models),
-        wanted,
-        target,
-        machine,
-        options,
-        packing,
-        (known, beyond),
-        progress,
-    )
+    return write_bundle(output, networks, wanted, target, machine, options, packing, (known, beyond), progress)
 
 
-def kernels_of(listing: Listing) -> list[Kernel]:
-    """Every instance of every variant: the first ones in measuring order, then the others."""
-    first = measuring_order(listing.everything)
-    seen = set(first)
-    rest = [(c.task, v) for c in listing.everything for v in c.variants if (c.task, v) not in seen]
-    kernels = []
-    for task, variant in [*first, *rest]:
-        weights = Context("", "", 0, "", listing.weights).of(task).weights
-        kernels.append(Kernel(task, variant, weights))
-    return kernels
+def _networks(model: Path, options: Options, batches: tuple[int, ...]) -> list[tuple[int, Network]]:
+    """The model's network at every batch size; 0 stands for the model's own."""
+    imported = import_onnx(prepare(load_model(model), options.shapes, options.seed_weights), str(model))
+    network = simplify(extract(imported.module, imported.names))
+    try:
+        return [(batch, with_batch(network, batch) if batch else network) for batch in batches or (0,)]
+    except ValueError as error:
+        raise UserError(f"{model}: cannot be made for another batch size ({error})", "leave out --batch") from error
+
+
+def _packed_network(model: Path, batch: int, listing: Listing) -> PackedNetwork:
+    """What the target needs of a network to assemble plans."""
+    first = listing.network.inputs[0].shape if listing.network.inputs else ()
+    return PackedNetwork(model.stem, batch or (first[0] if first else 1), listing.weights, listing.network)
+
+
+def kernels_of(listings: list[Listing]) -> list[Kernel]:
+    """Every instance of every variant: one for each task, then the first of every variant, then the others."""
+    ranked: list[tuple[int, Kernel]] = []
+    for listing in listings:
+        order = measuring_order(listing.everything)
+        tasks = sum(bool(candidates.variants) for candidates in listing.everything)
+        seen = set(order)
+        rest = [(c.task, v) for c in listing.everything for v in c.variants if (c.task, v) not in seen]
+        for number, (task, variant) in enumerate([*order, *rest]):
+            weights = Context("", "", 0, "", listing.weights).of(task).weights
+            rank = (number >= tasks) + (number >= len(order))
+            ranked.append((rank, Kernel(task, variant, weights)))
+    ranked.sort(key=lambda item: item[0])
+    return list(dict.fromkeys(kernel for _, kernel in ranked))
 
 
 def unknown(kernels: list[Kernel], options: Options, machine: Machine) -> list[Kernel]:
@@ -114,7 +132,7 @@ def unknown(kernels: list[Kernel], options: Options, machine: Machine) -> list[K
 
 
 def write_bundle(
-    output: Path, models: tuple[str, ...], wanted: list[Kernel], target: tvm.target.Target, machine: Machine,
+    output: Path, networks: list[PackedNetwork], wanted: list[Kernel], target: tvm.target.Target, machine: Machine,
     options: Options, packing: Packing, counts: tuple[int, int], progress: Progress,
 ) -> Packed:  # fmt: skip
     """Build ``wanted`` and write the file; it appears under its name only when it is complete.
@@ -144,9 +162,10 @@ def write_bundle(
             failed += len(built.kernels) if built.library is None else 0
         needs = {"system": platform.system(), "machine": platform.machine(), "python": packing.python}
         device = "cpu" if machine.kind == "llvm" else machine.kind
+        names = tuple(dict.fromkeys(packed.name for packed in networks))
         manifest = Manifest(
-            models, f"{machine.kind}:{machine.mcpu}", options.threads, tvm.__version__,
-            device, asdict(machine), needs, extra_modules(), tuple(libraries),
+            names, f"{machine.kind}:{machine.mcpu}", options.threads, tvm.__version__, device, asdict(machine), needs,
+            extra_modules(), tuple(networks), tuple(libraries),
         )  # fmt: skip
         writer.close(manifest.to_json())
         partial.chmod(0o755)

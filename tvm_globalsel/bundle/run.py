@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
-from tvm_globalsel.bundle.archive import MANIFEST, parse_manifest
 from tvm_globalsel.bundle.compiler_free import prepare_imports
 from tvm_globalsel.errors import UserError
 
@@ -46,18 +44,12 @@ def main(arguments: list[str]) -> int:
 def tune(folder: Path, options: argparse.Namespace) -> int:
     """Measure an unpacked bundle."""
     prepare_imports()
-    from te_kernels.variant import EXTRA_MODULES
     from tvm_globalsel.bundle.child import Child
-    from tvm_globalsel.bundle.manifest import from_json
+    from tvm_globalsel.bundle.contents import open_bundle
     from tvm_globalsel.bundle.turns import measure_bundle
     from tvm_globalsel.log import TuningLog
 
-    try:
-        body = parse_manifest((folder / MANIFEST).read_bytes())
-        os.environ[EXTRA_MODULES] = ",".join(map(str, body.get("modules", ())))
-        manifest = from_json(body)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not an unpacked bundle ({error})", "pack it again") from error
+    manifest = open_bundle(folder)
     log = TuningLog(options.output)
     child = Child(folder, manifest.device, quiet=not options.debug)
     try:
