@@ -28,6 +28,7 @@ def add_commands(command: _Command, positive: _Type, size: _Type, shape: _Type, 
     p.add_argument("--seed-weights", type=seed, metavar="N", help="replace the weights by seeded random ones")
     p.add_argument("--python", type=_python, metavar="3.12", help="Python of the target machine (default: this one's)")
     p.add_argument("--wheels", type=Path, metavar="DIR", help="wheel files for it, from 'pip download'")
+    p.add_argument("--no-numpy", action="store_true", help="leave numpy out: the target machine has it")
     p.add_argument("--max-size", type=size, default=60 << 20, metavar="BYTES",
                    help="least promising kernels beyond it are left out (default 60MiB)")  # fmt: skip
     p.add_argument("--max-kernels", type=positive, metavar="N")
@@ -55,7 +56,9 @@ def _pack(args: argparse.Namespace) -> int:
         shapes=dict(args.shape), seed_weights=args.seed_weights,
     )  # fmt: skip
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    packing = Packing(args.python or here, args.wheels, args.max_size, args.max_kernels, tuple(args.batch))
+    packing = Packing(
+        args.python or here, args.wheels, args.max_size, args.max_kernels, tuple(args.batch), not args.no_numpy
+    )
     with tuning_progress(float("inf"), "building") as (progress, say):
         packed = pack_tuning(args.models, args.output, options, packing, progress, say)
     size_mib = packed.size_bytes / (1 << 20)

@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
 def bench(folder: Path, options: argparse.Namespace) -> int:
     """All networks; results are written after each."""
     prepare_imports()
+    from tvm_globalsel.bundle import seeded
     from tvm_globalsel.bundle.contents import open_bundle
     from tvm_globalsel.bundle.device import open_device
     from tvm_globalsel.bundle.torch_side import torch_rows
@@ -75,9 +76,13 @@ def bench(folder: Path, options: argparse.Namespace) -> int:
         if left_s <= 0:
             rows.append({"network": packed.name, "batch": packed.batch, "error": "the time was up"})
         else:
-            row = _network(folder, manifest, packed, log, base, device, options.rounds)
+            params, given = seeded.weights(packed.network), seeded.inputs(packed.network)
+            expected = first_sample(packed, params, given)
+            row = _network(folder, manifest, packed, log, base, device, options.rounds, (params, given, expected))
             if options.torch != "none" and "error" not in row:
-                row["torch"] = torch_rows(packed, manifest, options.torch, options.rounds, options.compile, left_s)
+                row["torch"] = torch_rows(
+                    packed, expected, manifest, options.torch, options.rounds, options.compile, left_s
+                )
             rows.append(row)
         options.output.write_text(json.dumps({"device": base.device, "rows": rows}, indent=1) + "\n")
         print(describe(rows[-1]), flush=True)
@@ -85,7 +90,6 @@ def bench(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _network(folder: Path, manifest: Any, packed: Any, log: Any, base: Any, device: Any, rounds: int) -> dict[str, Any]:
-    from tvm_globalsel.bundle import seeded
     from tvm_globalsel.bundle.assemble import Assembled
     from tvm_globalsel.bundle.contents import Functions
     from tvm_globalsel.bundle.plans import plans_of
@@ -95,9 +99,7 @@ def _network(folder: Path, manifest: Any, packed: Any, log: Any, base: Any, devi
         plans = plans_of(packed, manifest, log, base)
     except UserError as error:
         return row | {"error": str(error)}
-    functions, params = Functions(folder, manifest), seeded.weights(packed.network)
-    given = seeded.inputs(packed.network)
-    expected = first_sample(packed, params, given)
+    functions, (params, given, expected) = Functions(folder, manifest), data
     runs: dict[str, Callable[[], float]] = {}
     for plan in plans:
         if plan.name == "sum2d":  # the textbook's loops take minutes on large networks: predicted only

@@ -51,16 +51,16 @@ def launch(bundle: Path, arguments: list[str]) -> int:
                 "pack it for this target",
             )
         unpack(archive, Path(temporary))
-        return run(Path(temporary), interpreter, arguments)
+        return run(Path(temporary), interpreter, arguments, alone="numpy" not in needs)
 
 
-def run(folder: Path, interpreter: str, arguments: list[str]) -> int:
-    """Run an unpacked bundle with the packages it brings along and no others (``-S``: no site-packages)."""
+def run(folder: Path, interpreter: str, arguments: list[str], alone: bool) -> int:
+    """Run an unpacked bundle with the packages it brings along; ``alone``: with no others (``-S``: no site-packages)."""
     is_bench = arguments[:1] == ["bench"]
     module, arguments = (_BENCH, arguments[1:]) if is_bench else (_TUNE, arguments)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(folder), "PYTHONNOUSERSITE": "1", "TVM_USE_RUNTIME_LIB": "1"}
-    command = [interpreter, "-S", "-m", module, str(folder), *arguments]
+    command = [interpreter, *(["-S"] if alone else []), "-m", module, str(folder), *arguments]
     process = subprocess.Popen(command, env=environment)
     while True:
         try:

@@ -37,7 +37,7 @@ Progress = Callable[[int, int, str], None]
 class Packing:
     """What a bundle shall be: for which Python (``"3.12"``; its wheels in ``wheels``), its limits, its batch sizes.
 
-    Kernels beyond a limit are left out, the least promising first. Without ``batches`` the models' own.
+    Without ``numpy`` it is a third as large, and the target's own is used. Kernels beyond a limit are left out, the least promising first. Without ``batches`` the models' own.
     """
 
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -45,6 +45,7 @@ class Packing:
     max_bytes: int = 60 << 20
     max_kernels: int | None = None
     batches: tuple[int, ...] = ()
+    numpy: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def write_bundle(
     try:
         writer = BundleWriter(partial)
         writer.add("__main__.py", launch.ENTRY)
-        for file, data in (*own_files(), *runtime_files(packing.python, packing.wheels)):
+        for file, data in (*own_files(), *runtime_files(packing.python, packing.wheels, packing.numpy)):
             writer.add(file, data)
         for built in build_libraries(wanted, target, asdict(machine), progress):
             if not _fits(built, writer, packing, packed):
@@ -161,6 +162,7 @@ def write_bundle(
             packed += len(built.kernels)
             failed += len(built.kernels) if built.library is None else 0
         needs = {"system": platform.system(), "machine": platform.machine(), "python": packing.python}
+        needs |= {} if packing.numpy else {"numpy": "installed"}
         device = "cpu" if machine.kind == "llvm" else machine.kind
         names = tuple(dict.fromkeys(packed.name for packed in networks))
         manifest = Manifest(

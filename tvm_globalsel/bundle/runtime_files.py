@@ -61,25 +61,26 @@ def extra_modules() -> tuple[str, ...]:
     return tuple(name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip())
 
 
-def runtime_files(python: str, wheels: Path | None) -> Iterator[tuple[str, bytes]]:
+def runtime_files(python: str, wheels: Path | None, numpy: bool = True) -> Iterator[tuple[str, bytes]]:
     """(name in the bundle, bytes) of TVM's runtime and what it imports, for Python ``python`` (such as ``"3.12"``).
 
     What is installed here is taken where it fits; the compiled parts for another Python come from wheel files in the
-    folder ``wheels``, or from pip. Raises :class:`UserError` naming what is missing.
+    folder ``wheels``, or from pip; ``numpy`` may be left to the target. Raises :class:`UserError` naming what is missing.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     with tempfile.TemporaryDirectory(prefix="globalsel-") as temporary:
+        wanted = {name: compiled for name, compiled in _DISTRIBUTIONS.items() if numpy or name != "numpy"}
         if python != here and wheels is None:
-            _download(python, Path(temporary))
-        for name, compiled in _DISTRIBUTIONS.items():
+            _download(python, Path(temporary), [name for name, compiled in wanted.items() if compiled])
+        for name, compiled in wanted.items():
             if compiled and python != here:
                 yield from _of_wheel(name, python, wheels or Path(temporary))
             else:
                 yield from _installed(name)
 
 
-def _download(python: str, folder: Path) -> None:
-    wanted = [f"{name}=={importlib.metadata.version(name)}" for name, compiled in _DISTRIBUTIONS.items() if compiled]
+def _download(python: str, folder: Path, names: list[str]) -> None:
+    wanted = [f"{name}=={importlib.metadata.version(name)}" for name in names]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
                "--python-version", python, "--dest", str(folder), *wanted]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

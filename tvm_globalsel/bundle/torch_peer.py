@@ -2,7 +2,7 @@
 
     python torch_peer.py FOLDER
 
-``FOLDER`` holds ``job.json`` and the arrays ``0.npy``, ``1.npy``, ...: every operator's parameters in order, then the
+``FOLDER`` holds ``job.json``, perhaps the first output's first sample in float64 (``expected.npy``), and the arrays ``0.npy``, ``1.npy``, ...: every operator's parameters in order, then the
 inputs. Prints one JSON object: medians in ms by way of running it, the ways that failed, the error against float64.
 
 Batch normalisation is folded already and every operator has its epilogue behind it, as in our own network: PyTorch is
@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-JOB = "job.json"
+JOB, EXPECTED = "job.json", "expected.npy"
 _WARM_UP = 5
 
 
@@ -47,7 +47,8 @@ def main(folder: str) -> dict[str, Any]:
     start = time.monotonic()
     result: dict[str, Any] = {"torch": torch.__version__, "ms": {}, "failed": {}, "relative_error": {}}
     network = build(torch, job, arrays[: len(arrays) - count])
-    expected = network.to(device).double()(*[x[:1].to(device).double() for x in given])[0].cpu()
+    expected_file = os.path.join(folder, EXPECTED)
+    expected = torch.from_numpy(np.load(expected_file, allow_pickle=False)) if os.path.exists(expected_file) else None
     ways = ["eager", *(["graph"] if cuda else []), *(["max-autotune"] if job["compile"] else [])]
     for name, memory_format in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
         moved = network.to(device=device, dtype=dtype).to(memory_format=memory_format)
@@ -60,6 +61,8 @@ def main(folder: str) -> dict[str, Any]:
                 continue
             try:
                 result["ms"][label], output = measure(torch, way, moved, inputs, job["rounds"], cuda)
+                if expected is None:
+                    continue
                 got = output[:1].double().cpu()
                 result["relative_error"][label] = float((got - expected).abs().max() / expected.abs().max())
             except Exception as error:  # whatever a compiler of theirs raises
@@ -154,7 +157,7 @@ def run_task(torch: Any, task: dict[str, Any], args: list[Any], params: list[Any
     elif kind == "softmax":
         x, used = torch.softmax(x, task["axis"]), 1
     elif kind == "view":
-        x, used = x.reshape(x.shape[0], *task["to_shape"][1:]), 1  # fewer samples are given for the float64 run
+        x, used = x.reshape(task["to_shape"]), 1
     elif kind == "shuffle":
         x, used = f.channel_shuffle(x, task["groups"]), 1
     else:

@@ -17,9 +17,10 @@ from tvm_globalsel.bundle.networks import Packed
 
 
 def torch_rows(
-    packed: Packed, manifest: Manifest, interpreter: str, rounds: int, compiled: bool, limit_s: float
-) -> dict[str, Any]:
-    """``ms`` and ``relative_error`` (against PyTorch in float64, first sample) by way of running it.
+    packed: Packed, expected: list[np.ndarray] | None, manifest: Manifest, interpreter: str, rounds: int,
+    compiled: bool, limit_s: float,
+) -> dict[str, Any]:  # fmt: skip
+    """``ms`` and ``relative_error`` (first sample, against our float64 reference) by way of running it.
 
     Ways that did not work are in ``failed`` with their reason; ``error`` says why there is nothing at all.
     """
@@ -37,6 +38,8 @@ def torch_rows(
         }
         for index, array in enumerate([*arrays.values(), *seeded.inputs(packed.network).values()]):
             np.save(folder / f"{index}.npy", array)
+        if expected is not None:
+            np.save(folder / torch_peer.EXPECTED, expected[0])
         environment = {n: v for n, v in os.environ.items() if not n.startswith(("PYTHON", "TVM_"))}
         try:
             done = subprocess.run(
