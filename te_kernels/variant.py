@@ -55,6 +55,8 @@ class Variant:
     task_type: ClassVar[type[Task]]
     #: Largest |error| relative to the largest |reference| element, in float32; checked on every measurement.
     relative_error: ClassVar[float] = 2e-5
+    #: Nothing is run, so the time is zero and nothing is measured: the choice is one of names and addresses only.
+    needs_no_kernel: ClassVar[bool] = False
 
     @classmethod
     def candidates(cls, task: Any, machine: Machine) -> Iterator[Variant]:

@@ -9,6 +9,7 @@ import tvm
 from tvm import relax
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.memory_plan import planning
 
 LIBRARY = "model.so"
 
@@ -21,10 +22,7 @@ def vm_pipeline() -> tvm.transform.Pass:
     """
     return tvm.transform.Sequential(
         [
-            relax.transform.ToNonDataflow(),
-            relax.transform.RemovePurityChecking(),
-            relax.transform.CallTIRRewrite(),
-            relax.transform.StaticPlanBlockMemory(),
+            planning(),
             relax.transform.LowerAllocTensor(),
             relax.transform.KillAfterLastUse(),
             relax.transform.LowerRuntimeBuiltin(),

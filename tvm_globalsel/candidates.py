@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ def candidates_of(network: Network, machine: Machine) -> dict[str, Candidates]:
         if op.task.key not in found:
             found[op.task.key] = candidates_for(op.task, machine)
     return found
+
+
+def with_kernels(candidates: Candidates) -> Candidates:
+    """Those candidates that there is something to measure of."""
+    kept = tuple(variant for variant in candidates.variants if not variant.needs_no_kernel)
+    return dataclasses.replace(candidates, variants=kept)
 
 
 def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[TransformTask]:

@@ -11,13 +11,14 @@ from te_kernels import epilogue as ep
 from te_kernels.epilogue import Epilogue, Step
 from te_kernels.task import ConvTask, DenseTask, EltwiseTask, ViewTask
 from tvm_globalsel.graph import Network, Operator
+from tvm_globalsel.ownership import mark_owned
 
 _AFFINE = ("bias", "scale", "add_scalar", "mul_scalar")
 
 
 def simplify(network: Network) -> Network:
     """All simplifications, in the order in which they enable each other."""
-    for step in (drop_dead, flatten_into_dense, drop_dead, fuse_epilogues, fold_affine, merge_clips):
+    for step in (drop_dead, flatten_into_dense, drop_dead, fuse_epilogues, fold_affine, merge_clips, mark_owned):
         network = step(network)
     return network
 

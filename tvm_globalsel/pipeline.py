@@ -20,7 +20,14 @@ from te_kernels.machine import Machine, describe, host_target
 from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
-from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, refinements, transform_tasks
+from tvm_globalsel.candidates import (
+    Candidates,
+    candidates_of,
+    measuring_order,
+    refinements,
+    transform_tasks,
+    with_kernels,
+)
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.devices import choose_device, known_of
 from tvm_globalsel.errors import UserError
@@ -31,6 +38,7 @@ from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.machine_name import device_name
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
+from tvm_globalsel.memory_plan import arena_bytes
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
@@ -84,6 +92,7 @@ class Selected:
     target: tvm.target.Target
     context: Context
     demands: Demands
+    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def compile(
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
     selected = select(imported.module, options, imported.names, progress, say, dump)
-    lowered = lower(selected, dump)
+    selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
     executable = building.build(lowered, selected.target)
     plan = make_plan(selected, label, imported.input_names, imported.output_names, options.seed_weights)
@@ -135,7 +144,7 @@ class Listing:
     @property
     def everything(self) -> list[Candidates]:
         """Candidates of all tasks that take time, operators first."""
-        return [c for c in (*self.found.values(), *self.move_candidates.values()) if c.task.kind != "view"]
+        return [with_kernels(c) for c in (*self.found.values(), *self.move_candidates.values())]
 
 
 def list_candidates(network: Network, machine: Machine) -> Listing:
@@ -229,6 +238,28 @@ def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:
     lowered = lower_transforms(rewritten, lambda task: selected.costs.transforms[task.key].variant, selected.machine)
     dump.module("5-lowered", lowered)
     return lowered
+
+
+def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Selected, tvm.IRModule]:
+    """The lowered plan, under ``--max-memory`` another one should addresses need more than what the model counts.
+
+    The selection counts what is live. Memory that is made early for a concatenation in place, or lost between
+    neighbours of unequal size, is known when there are addresses: the excess then tightens the limit.
+    """
+    limit = selected.demands.max_memory_bytes
+    tightened = selected.demands
+    while True:
+        lowered = lower(selected, dump)
+        problem, solution = selected.selection.problem, selected.selection.solution
+        peak = account(selected.network, selected.costs, problem, solution).peak(solution)
+        arena = arena_bytes(lowered)
+        excess = 0 if limit is None else arena + peak.workspace_bytes + peak.weight_bytes - limit
+        if excess <= 0 or tightened.max_memory_bytes is None:
+            return dataclasses.replace(selected, arena_bytes=arena), lowered
+        tightened = dataclasses.replace(tightened, max_memory_bytes=tightened.max_memory_bytes - excess)
+        solution = answer(selected.network, selected.costs, problem, tightened, solver)
+        again = interpret(selected.network, selected.costs, problem, solution)
+        selected = dataclasses.replace(selected, selection=again)
 
 
 def deploy(executable: Any, plan: dict[str, Any], folder: Path) -> None:

@@ -54,7 +54,7 @@ def make_plan(
         ],
         "certificate": certificate(solution),
         "constraints": selected.demands.to_dict(),
-        "peak_memory": dataclasses.asdict(needs.peak(solution)),
+        "peak_memory": {**dataclasses.asdict(needs.peak(solution)), "arena_bytes": selected.arena_bytes},
         "accumulated_error": needs.error(solution),
         "predicted_s": {"selected": _number(solution.cost_s), **baselines(problem)},
         "tuning": {

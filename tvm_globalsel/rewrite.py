@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.tirx import IndexMap
 
+from te_kernels.generic.concat_in_place import ConcatInPlace
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task, TransformTask, ViewTask
@@ -83,6 +84,8 @@ class Kernels:
 def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any]) -> Any:
     if isinstance(op.task, ViewTask):
         return relax.op.reshape(args[0], op.task.to_shape)
+    if isinstance(variant, ConcatInPlace):
+        return relax.op.concat(args, axis=1)
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
     packed = [np.array(p, p.dtype if opaque else np.float32, order="C") for p in variant.pack(op.task, list(op.params))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
-from te_kernels.task import Task, TransformTask, ViewTask
+from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
 from tvm_globalsel.candidates import Candidates, candidates_for, plain_layout
 from tvm_globalsel.errors import UserError
@@ -86,7 +86,7 @@ def costs_from_log(
 
 
 def _measured(task: Task, variant: Variant, log: TuningLog, context: Context) -> Measured:
-    if isinstance(task, ViewTask):
+    if variant.needs_no_kernel:
         return Measured(variant, 0.0, None)
     record = log.get(context.key(task, variant))
     return Measured(variant, record.cost_s if record else math.inf, record)

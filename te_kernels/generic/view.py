@@ -29,6 +29,7 @@ class View(Variant):
     title = "reshape of row-major data, no work"
     task_type = ViewTask
     relative_error = 0.0
+    needs_no_kernel = True
 
     @classmethod
     def candidates(cls, task: ViewTask, machine: Machine) -> Iterator[Variant]:

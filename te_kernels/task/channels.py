@@ -13,7 +13,10 @@ from te_kernels.task.base import Shape, Task, with_epilogue_inputs
 
 @dataclass(frozen=True)
 class ConcatTask(Task):
-    """Concatenation of rank-4 tensors along the channels; ``channels`` of each input in order."""
+    """Concatenation of rank-4 tensors along the channels; ``channels`` of each input in order.
+
+    ``owned``: the inputs are nobody else's, so that they may be made inside of the result.
+    """
 
     kind = "concat"
     n: int
@@ -21,6 +24,7 @@ class ConcatTask(Task):
     h: int
     w: int
     epilogue: Epilogue = ()
+    owned: bool = False
 
     @property
     def output_shape(self) -> Shape:

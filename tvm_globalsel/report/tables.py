@@ -81,6 +81,11 @@ def explain_node(plan: dict[str, Any], name: str) -> None:
         console.print(f"  {rejected['variant']}: not applicable: {rejected['reason']}", highlight=False, soft_wrap=True)
 
 
+def _arena(peak: dict[str, Any]) -> str:
+    size = peak.get("arena_bytes")
+    return "" if size is None else f"; the activations' arena has {size / 2**20:.2f}"
+
+
 def _needs(console: Console, plan: dict[str, Any]) -> None:
     """Memory, error and the constraints they were chosen under."""
     if "peak_memory" not in plan:  # written by an earlier version
@@ -89,7 +94,8 @@ def _needs(console: Console, plan: dict[str, Any]) -> None:
     console.print(
         f"Peak memory {peak['total_bytes'] / 2**20:.2f} MiB at {peak['node']}: activations "
         f"{peak['activation_bytes'] / 2**20:.2f}, workspace {peak['workspace_bytes'] / 2**20:.2f}, packed weights "
-        f"{peak['weight_bytes'] / 2**20:.2f}. Accumulated error {plan['accumulated_error']:.2e} (first order).",
+        f"{peak['weight_bytes'] / 2**20:.2f}{_arena(peak)}. "
+        f"Accumulated error {plan['accumulated_error']:.2e} (first order).",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     asked = plan["constraints"]
