@@ -21,6 +21,7 @@ from tvm import te
 
 import te_kernels
 import te_kernels.epilogue
+from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import Task
@@ -53,13 +54,15 @@ class Variant:
     family: ClassVar[str]
     title: ClassVar[str]
     task_type: ClassVar[type[Task]]
+    #: Kinds of targets that the variant can be built for.
+    kinds: ClassVar[tuple[str, ...]] = ("llvm",)
     #: Largest |error| relative to the largest |reference| element, in float32; checked on every measurement.
     relative_error: ClassVar[float] = 2e-5
     #: Nothing is run, so the time is zero and nothing is measured: the choice is one of names and addresses only.
     needs_no_kernel: ClassVar[bool] = False
 
     @classmethod
-    def candidates(cls, task: Any, machine: Machine) -> Iterator[Variant]:
+    def candidates(cls, task: Any, machine: Any) -> Iterator[Variant]:
         """Instances worth measuring, most promising first; raises :class:`Reject` when there is none."""
         raise NotImplementedError
 
@@ -71,7 +74,7 @@ class Variant:
         """Parameters as the kernel wants them, done once at compile time. Default: unchanged."""
         return params
 
-    def prim_func(self, task: Any, machine: Machine) -> tvm.tirx.PrimFunc:
+    def prim_func(self, task: Any, machine: Any) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
         raise NotImplementedError
 
@@ -150,9 +153,9 @@ def all_variants() -> dict[str, type[Variant]]:
     return dict(sorted(found.items()))
 
 
-def variants_for(task: Task) -> list[type[Variant]]:
-    """Variant classes that run tasks of this type."""
-    return [v for v in all_variants().values() if v.task_type is type(task)]
+def variants_for(task: Task, machine: Machine | Gpu) -> list[type[Variant]]:
+    """Variant classes that run tasks of this type on this kind of machine."""
+    return [v for v in all_variants().values() if v.task_type is type(task) and machine.kind in v.kinds]
 
 
 def from_knobs(name: str, knobs: dict[str, Any]) -> Variant:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
+from tvm_globalsel import build_cuda
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.memory_plan import planning
 
@@ -35,6 +36,8 @@ def vm_pipeline() -> tvm.transform.Pass:
 
 def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Relax executable of a module whose operators are scheduled kernels and views only."""
+    if target.kind.name == "cuda":
+        return build_cuda.build(module, target)
     return tvm.compile(module, target=target, relax_pipeline=vm_pipeline())
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import Task, TransformTask
@@ -36,11 +37,11 @@ class Candidates:
     rejections: tuple[Rejection, ...]
 
 
-def candidates_for(task: Task, machine: Machine) -> Candidates:
+def candidates_for(task: Task, machine: Machine | Gpu) -> Candidates:
     """All candidates of one task."""
     accepted: list[Variant] = []
     rejected: list[Rejection] = []
-    for cls in variants_for(task):
+    for cls in variants_for(task, machine):
         try:
             found = list(cls.candidates(task, machine))
         except Reject as reason:
@@ -52,7 +53,7 @@ def candidates_for(task: Task, machine: Machine) -> Candidates:
     return Candidates(task, tuple(accepted), tuple(rejected))
 
 
-def candidates_of(network: Network, machine: Machine) -> dict[str, Candidates]:
+def candidates_of(network: Network, machine: Machine | Gpu) -> dict[str, Candidates]:
     """Candidates of every distinct task of the network, by task key."""
     found: dict[str, Candidates] = {}
     for op in network.operators:

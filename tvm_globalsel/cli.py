@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("model", type=Path, metavar="MODEL.onnx")
     c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    c.add_argument("--precision", default="float32", choices=("float32", "float16"),
+                   help="of a CUDA network (float16: sums, inputs and outputs stay float32)")  # fmt: skip
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
     c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
@@ -230,9 +232,9 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.tables import summary
 
     options = Options(
-        target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
-        solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights, dump_dir=args.dump_dir,
-        device=args.device,
+        target=args.target, precision=args.precision, threads=args.threads, tuning_log=args.tuning_log,
+        budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
+        dump_dir=args.dump_dir, device=args.device,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):

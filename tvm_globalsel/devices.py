@@ -6,18 +6,17 @@ from te_kernels.variant import Variant
 from tvm_globalsel.candidates import Candidates
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.log import Context, TuningLog
-from tvm_globalsel.machine_name import device_name
 from tvm_globalsel.measure import Tuning
 
 
-def choose_device(log: TuningLog, target: str, threads: int, wanted: str | None, foreign: bool) -> str:
+def choose_device(log: TuningLog, target: str, threads: int, wanted: str | None, here: str, foreign: bool) -> str:
     """The name of the device whose records count.
 
-    ``target`` is the context's (``llvm:znver5``). The one that was asked for; for a ``foreign`` target (not ``host``)
-    that this machine has not measured, the only one that the log knows for it; else this machine. Raises
-    :class:`UserError` when there are several, or when the log has nothing of the one that was asked for.
+    ``target`` is the context's (``llvm:znver5``), ``here`` this machine's name (of a GPU: what the target calls it).
+    The device that was asked for; for a ``foreign`` target (not ``host``) of which ``here`` has no measurements, the
+    only one that the log knows for it; else ``here``. Raises :class:`UserError` when there are several, or when the log
+    has nothing of the one that was asked for.
     """
-    here = device_name()
     known = sorted({c.device for c in log.contexts() if (c.target, c.threads) == (target, threads)})
     if wanted is not None:
         if wanted not in known and wanted != here:

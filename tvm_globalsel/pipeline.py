@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import tvm
 
-from te_kernels.machine import Machine, describe, host_target
+from te_kernels.gpu import FLOAT32, Gpu, machine_of
+from te_kernels.machine import Machine, host_target
 from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
@@ -39,6 +40,7 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.machine_name import device_name
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.memory_plan import arena_bytes
+from tvm_globalsel.offline import gpu_context, log_target, predictor, tuning_from_log
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
@@ -62,9 +64,11 @@ class Options:
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
     ``tuning_log`` is the log file (None: the user's cache folder); ``device`` whose measurements in it count (None:
     this machine's; for another target than the host's see ``devices``); ``demands`` are side constraints on the plan.
+    ``precision`` is what a CUDA network computes in: float32, or float16 with sums in float32.
     """
 
     target: str = "host"
+    precision: str = FLOAT32
     threads: int = 1
     tuning_log: Path | None = None
     budget_s: float = 300.0
@@ -78,6 +82,9 @@ class Options:
 
 Say = Callable[[str], None]
 
+#: Host code beside CUDA kernels: what every x86-64 server of the last ten years runs.
+CUDA_HOST = {"kind": "llvm", "mcpu": "x86-64-v3"}
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -88,7 +95,7 @@ class Selected:
     selection: Selection
     tuning: Tuning
     rejections: dict[str, tuple[tuple[str, str], ...]]
-    machine: Machine
+    machine: Machine | Gpu
     target: tvm.target.Target
     context: Context
     demands: Demands
@@ -147,7 +154,7 @@ class Listing:
         return [with_kernels(c) for c in (*self.found.values(), *self.move_candidates.values())]
 
 
-def list_candidates(network: Network, machine: Machine) -> Listing:
+def list_candidates(network: Network, machine: Machine | Gpu) -> Listing:
     """Everything that could be measured for a network."""
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
@@ -162,23 +169,26 @@ def select(
     """Relax to a selected plan: extract, list candidates, measure, solve."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
-    machine = describe(target, options.threads)
+    machine = describe_target(target, options)
     log = TuningLog(options.tuning_log or default_log())
 
     listing = list_candidates(simplify(extract(module, names)), machine)
     network, found, moves = listing.network, listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
-    key = f"{machine.kind}:{machine.mcpu}"
-    device = choose_device(log, key, options.threads, options.device, foreign=options.target != "host")
-    context = Context(key, device, options.threads, tvm.__version__, listing.weights)
+    foreign = options.target != "host"
+    here = gpu_context(machine, options.target, "").device if isinstance(machine, Gpu) else device_name()
+    device = choose_device(log, log_target(machine), options.threads, options.device, here, foreign)
+    context = Context(log_target(machine), device, options.threads, tvm.__version__, listing.weights)
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
-    measurer = Measurer(target, machine, context)
-    if device == device_name():
-        tuning = _tune(listing.everything, log, measurer, options.budget_s, progress)
+    if isinstance(machine, Gpu):
+        tuning = tuning_from_log(listing.everything, log, context, options.target, options.budget_s)
+    elif device == here:
+        tuning = _tune(listing.everything, log, Measurer(target, machine, context), options.budget_s, progress)
     else:  # nothing can be measured here
         tuning = known_of(listing.everything, log, context)
         say(f"measurements of {device}: {tuning.known} in the log, {tuning.skipped} not")
-    costs = costs_from_log(found, moves, listing.move_candidates, log, context)
+    predict = predictor(machine) if isinstance(machine, Gpu) else None
+    costs = costs_from_log(found, moves, listing.move_candidates, log, context, predict)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
     solution = answer(network, costs, problem, options.demands, options.solver)
@@ -246,6 +256,8 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
     The selection counts what is live. Memory that is made early for a concatenation in place, or lost between
     neighbours of unequal size, is known when there are addresses: the excess then tightens the limit.
     """
+    if isinstance(selected.machine, Gpu):
+        return selected, lower(selected, dump)  # TVM's planner lays memory out, inside of the captured graph
     limit = selected.demands.max_memory_bytes
     tightened = selected.demands
     while True:
@@ -296,9 +308,20 @@ def parse_target(text: str, threads: int) -> tvm.target.Target:
             f"--target {text!r} is not a TVM target ({str(error).strip().splitlines()[-1][:120]})",
             'use \'host\', a tag, or JSON such as \'{"kind": "llvm", "mcpu": "haswell"}\'',
         ) from error
+    if target.kind.name == "cuda":
+        return tvm.target.Target(target, host=tvm.target.Target(CUDA_HOST)) if target.host is None else target
     if target.kind.name != "llvm":
-        raise UserError(f"--target {text!r}: only llvm targets can be compiled so far", "use 'host' or an llvm target")
+        raise UserError(f"--target {text!r}: neither an llvm nor a cuda target", "use 'host', or a target such as "
+                        "nvidia/nvidia-h100")  # fmt: skip
     return target
+
+
+def describe_target(target: tvm.target.Target, options: Options) -> Machine | Gpu:
+    """The machine model of a target, or :class:`UserError`."""
+    try:
+        return machine_of(target, options.threads, options.precision)
+    except ValueError as error:
+        raise UserError(f"--target {options.target!r}: {error}", "choose another target or --precision") from error
 
 
 def default_log() -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from te_kernels.gpu import dtype_of
 from tvm_globalsel import __version__
 from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.demands import account
@@ -52,6 +53,8 @@ def make_plan(
             {"name": name, "shape": list(shapes[value])}
             for name, value in zip(output_names or list(network.outputs), network.outputs, strict=True)
         ],
+        "precision": dtype_of(selected.machine),
+        "costs": cost_basis(selected),
         "certificate": certificate(solution),
         "constraints": selected.demands.to_dict(),
         "peak_memory": {**dataclasses.asdict(needs.peak(solution)), "arena_bytes": selected.arena_bytes},
@@ -71,6 +74,17 @@ def make_plan(
             for t in selection.transforms
         ],
     }  # fmt: skip
+
+
+def cost_basis(selected: Selected) -> str:
+    """Where the times of a plan come from: "measured", "predicted by a model", or both."""
+    found = selected.costs
+    predicted = [m.predicted for every in found.choices.values() for m in every]
+    predicted += [m.predicted for m in found.transforms.values()]
+    if not any(predicted):
+        return "measured"
+    known = any(m.record is not None for every in found.choices.values() for m in every)
+    return "partly measured, partly predicted by a model" if known else "predicted by a model, nothing was measured"
 
 
 def _readers(selected: Selected, transform: Transform) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.runtime_cuda import open_device
 
 _LIBRARY, _PLAN = "model.so", "plan.json"
 _MAX_PLAN_BYTES = 256 << 20
@@ -35,6 +36,7 @@ def read_plan(folder: str | Path) -> dict[str, Any]:
         if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
             raise ValueError("its thread count is out of range")
         str(library["sha256"]), int(library["bytes"]), list(plan["nodes"])
+        str(plan["target"]["kind"]), str(plan["target"].get("arch", ""))
         for value in [*plan["inputs"], *plan["outputs"]]:
             if not isinstance(value["name"], str) or not all(0 <= int(size) < 1 << 31 for size in value["shape"]):
                 raise ValueError("an input or output is malformed")
@@ -83,9 +85,11 @@ class Deployed:
             raise UserError(f"{library}: no such file", "compile the model again")
         if fingerprint(library) != self.plan["library"]:  # a damaged library crashes the process that loads it
             raise UserError(f"{library}: not the library that plan.json belongs to", "compile the model again")
+        target = self.plan["target"]
+        self._device = open_device(tvm, target.get("arch", "")) if target["kind"] == "cuda" else tvm.cpu()
         try:
             module = load_module(str(library.resolve()))
-            self._vm = VirtualMachine(module, tvm.cpu())
+            self._vm = VirtualMachine(module, self._device)
         except Exception as error:  # a damaged or foreign library fails in many ways
             message = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             raise UserError(
@@ -112,18 +116,20 @@ class Deployed:
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference."""
-        results = self._call([self._tensor(a) for a in self.check_inputs(arrays)])
+        results = self._call([self._tensor(a, self._device) for a in self.check_inputs(arrays)])
         return {o["name"]: r.numpy() for o, r in zip(self.plan["outputs"], results, strict=True)}
 
     def latencies_s(self, arrays: dict[str, np.ndarray], repeat: int, warmup: int = 3) -> list[float]:
-        """Seconds of ``repeat`` inferences after ``warmup`` more."""
-        tensors = [self._tensor(a) for a in self.check_inputs(arrays)]
+        """Seconds of ``repeat`` inferences after ``warmup`` more; inputs and outputs stay on the device."""
+        tensors = [self._tensor(a, self._device) for a in self.check_inputs(arrays)]
         for _ in range(warmup):
             self._call(tensors)
+        self._device.sync()
         taken = []
         for _ in range(repeat):
             start = time.perf_counter()
             self._call(tensors)
+            self._device.sync()
             taken.append(time.perf_counter() - start)
         return taken
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import Task, TransformTask
@@ -19,6 +21,9 @@ from tvm_globalsel.problem import NodeChoices, Problem, Solution, transforms_of_
 
 INPUT, OUTPUT = "input:", "output:"
 
+#: Modelled seconds of a variant on a task.
+Predict = Callable[[Task, Variant], float]
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -29,10 +34,19 @@ class Measured:
     record: Record | None
 
     @property
+    def predicted(self) -> bool:
+        """Whether the cost is a model's."""
+        return self.record is None and 0 < self.cost_s < math.inf
+
+    @property
     def status(self) -> str:
-        """ "measured", "not measured", or the error."""
+        """ "measured", "not measured", "predicted ...", or the error."""
+        if self.record is None and math.isinf(self.cost_s):
+            return "not measured"
+        if self.predicted:
+            return "predicted by a model, not measured"
         if self.record is None:
-            return "measured" if self.cost_s == 0 else "not measured"
+            return "measured"
         return self.record.error or "measured"
 
 
@@ -69,20 +83,26 @@ class Selection:
 
 def costs_from_log(
     found: dict[str, Candidates], transform_tasks: list[TransformTask], transform_candidates: dict[str, Candidates],
-    log: TuningLog, context: Context,
+    log: TuningLog, context: Context, predict: Predict | None = None,
 ) -> Costs:  # fmt: skip
-    """Look every candidate up in the log."""
-    choices = {
-        key: tuple(_measured(candidates.task, variant, log, context) for variant in candidates.variants)
-        for key, candidates in found.items()
-    }
+    """Look every candidate up in the log; with ``predict``, the candidates of a task that it does not know at all."""
+    choices = {key: _all_measured(candidates, log, context, predict) for key, candidates in found.items()}
     transforms: dict[str, Measured] = {}
     for task in transform_tasks:
-        measured = [_measured(task, v, log, context) for v in transform_candidates[task.key].variants]
+        measured = _all_measured(transform_candidates[task.key], log, context, predict)
         finite = [m for m in measured if math.isfinite(m.cost_s)]
         if finite:
             transforms[task.key] = min(finite, key=lambda m: m.cost_s)
     return Costs(choices, transforms)
+
+
+def _all_measured(
+    candidates: Candidates, log: TuningLog, context: Context, predict: Predict | None
+) -> tuple[Measured, ...]:
+    every = tuple(_measured(candidates.task, variant, log, context) for variant in candidates.variants)
+    if predict is None or any(m.record is not None or m.cost_s == 0 for m in every):
+        return every
+    return tuple(Measured(m.variant, predict(candidates.task, m.variant), None) for m in every)
 
 
 def _measured(task: Task, variant: Variant, log: TuningLog, context: Context) -> Measured:
@@ -199,6 +219,6 @@ def interpret(network: Network, costs: Costs, problem: Problem, solution: Soluti
     return Selection(problem, solution, variants, tuple(transforms))
 
 
-def transform_candidates(tasks: list[TransformTask], machine: Machine) -> dict[str, Candidates]:
+def transform_candidates(tasks: list[TransformTask], machine: Machine | Gpu) -> dict[str, Candidates]:
     """Candidates of layout transforms, by task key."""
     return {task.key: candidates_for(task, machine) for task in tasks}

@@ -7,7 +7,7 @@ import tvm
 from te_kernels import check
 from te_kernels.machine import Machine, describe, host_target
 from te_kernels.task import Task
-from te_kernels.variant import Reject, Variant, all_variants
+from te_kernels.variant import Reject, Variant, variants_for
 
 TARGET = host_target(1)
 MACHINE: Machine = describe(TARGET, 1)
@@ -30,8 +30,9 @@ def check_all(task: Task, names: list[str] | None = None) -> list[str]:
     """
     checked = []
     case = check.make_case(task)
-    for name, cls in all_variants().items():
-        if cls.task_type is not type(task) or (names is not None and name not in names):
+    for cls in variants_for(task, MACHINE):
+        name = cls.name
+        if names is not None and name not in names:
             continue
         try:
             candidates = list(cls.candidates(task, MACHINE))

@@ -27,7 +27,7 @@ STEPS = [
 def instances(task: ConvTask) -> list[Variant]:
     """The first candidate of every variant in every pair of layouts it offers."""
     found: dict[tuple[str, str], Variant] = {}
-    for cls in variants_for(task):
+    for cls in variants_for(task, MACHINE):
         try:
             for variant in cls.candidates(task, MACHINE):
                 found.setdefault((variant.name, str(variant.layouts(task))), variant)

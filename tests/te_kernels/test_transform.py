@@ -57,7 +57,7 @@ def test_padding_is_written_as_zeros(source: str) -> None:
     task = TransformTask((2, BLOCK_AND_A_BIT, 5, 5), source, BLOCKED)
     case = check.make_case(task)
     expected = Layout(BLOCKED).pack(case.inputs[0])
-    for cls in variants_for(task):
+    for cls in variants_for(task, MACHINE):
         try:
             candidates = list(cls.candidates(task, MACHINE))
         except Reject:

@@ -6,6 +6,7 @@ microsecond a call; storage is reused once its last reader has run, as the plann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import tvm
 
+from te_kernels.generic.concat_in_place import ALIGNMENT_BYTES
 from te_kernels.layout import Layout
-from te_kernels.task import Task, ViewTask
+from te_kernels.task import OpaqueTask, Task
 from te_kernels.variant import Variant
 from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.graph import Network
@@ -26,13 +28,14 @@ Place = tuple[str, str]  # a value and the layout it is in
 
 @dataclass(frozen=True)
 class _Call:
-    """One kernel, or with ``kernel`` None another shape for the same bytes."""
+    """One kernel; without: another shape for the same bytes, or with several ``reads`` a concatenation in place."""
 
     kernel: tuple[Task, Variant] | None
     reads: tuple[Place, ...]
     params: tuple[np.ndarray, ...]
     writes: Place
     shape: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...] = ()
 
 
 class Assembled:
@@ -61,7 +64,10 @@ class Assembled:
         """Storage of every tensor; one is given on, to the next of its shape, once its last reader has run."""
         root: dict[Place, Place] = {}
         for call in calls:
-            root[call.writes] = root.get(call.reads[0], call.reads[0]) if call.kernel is None else call.writes
+            is_view = call.kernel is None and len(call.reads) == 1
+            root[call.writes] = root.get(call.reads[0], call.reads[0]) if is_view else call.writes
+        slices = {place: call for call in calls if call.kernel is None and len(call.reads) > 1 for place in call.reads}
+        root |= {place: call.writes for place, call in slices.items()}
         last: dict[Place, int] = {}
         for number, call in enumerate(calls):
             for place in call.reads:
@@ -77,7 +83,11 @@ class Assembled:
         reshape = tvm.get_global_func("vm.builtin.reshape")
         for number, call in enumerate(calls):
             if call.kernel is None:
-                placed[call.writes] = reshape(placed[call.reads[0]], tvm.runtime.ShapeTuple(call.shape))
+                if call.writes not in placed:
+                    placed[call.writes] = reshape(placed[call.reads[0]], tvm.runtime.ShapeTuple(call.shape))
+                continue
+            if call.writes in slices:
+                self._place_slices(slices[call.writes], placed)
                 continue
             stock = free.get(call.shape, [])
             placed[call.writes] = stock.pop() if stock else tvm.runtime.empty(call.shape, self._dtype, self._device)
@@ -86,6 +96,17 @@ class Assembled:
                     tensor = placed[place]
                     free.setdefault(tuple(int(size) for size in tensor.shape), []).append(tensor)
         return placed
+
+    def _place_slices(self, concat: _Call, placed: dict[Place, Any]) -> None:
+        """The result of a concatenation in place, and its inputs inside of it (on a CPU, for one sample)."""
+        if concat.writes in placed:
+            return
+        whole = _aligned(concat.shape, self._dtype)
+        placed[concat.writes] = tvm.runtime.from_dlpack(whole)
+        start = 0
+        for place, shape in zip(concat.reads, concat.parts, strict=True):
+            placed[place] = tvm.runtime.from_dlpack(whole[:, start : start + shape[1]])
+            start += shape[1]
 
     def set_inputs(self, arrays: dict[str, np.ndarray]) -> None:
         """Copy inputs onto the device."""
@@ -120,10 +141,25 @@ def _calls(network: Network, selection: Selection, params: dict[str, list[np.nda
     for op in network.operators:
         variant = selection.variants[op.name].variant
         layouts = variant.layouts(op.task)
-        packed = tuple(np.array(p, order="C") for p in variant.pack(op.task, params[op.name]))
-        kernel = None if isinstance(op.task, ViewTask) else (op.task, variant)
+        packed = tuple(_stored(op.task, p) for p in variant.pack(op.task, params[op.name]))
+        kernel = None if variant.needs_no_kernel else (op.task, variant)
         shape = Layout(layouts.output).physical_shape(op.task.output_shape)
         reads = tuple(zip(op.inputs, layouts.inputs, strict=True))
-        calls.append(_Call(kernel, reads, packed, (op.name, layouts.output), shape))
+        parts = tuple(Layout(n).physical_shape(s) for n, s in zip(layouts.inputs, op.task.input_shapes, strict=True))
+        calls.append(_Call(kernel, reads, packed, (op.name, layouts.output), shape, parts))
         transforms(op.name)
     return calls
+
+
+def _stored(task: Task, array: np.ndarray) -> np.ndarray:
+    """A packed parameter as the kernel reads it: float32 unless it is half, or of an operator of TVM's own."""
+    kept = isinstance(task, OpaqueTask) or array.dtype == np.float16
+    return np.array(array, array.dtype if kept else np.float32, order="C")
+
+
+def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array that starts where kernels may assume that tensors start."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT_BYTES, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT_BYTES
+    return raw[start : start + size].view(dtype).reshape(shape)

@@ -89,7 +89,10 @@ def bench(folder: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _network(folder: Path, manifest: Any, packed: Any, log: Any, base: Any, device: Any, rounds: int) -> dict[str, Any]:
+def _network(
+    folder: Path, manifest: Any, packed: Any, log: Any, base: Any, device: Any, rounds: int, data: Any
+) -> dict[str, Any]:
+    """Our plans; ``data`` are the weights, the inputs and what the first sample's outputs should be."""
     from tvm_globalsel.bundle.assemble import Assembled
     from tvm_globalsel.bundle.contents import Functions
     from tvm_globalsel.bundle.plans import plans_of

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ class Child:
             code = self._process.exitcode
             self.stop()
             return f"crashed ({signal.Signals(-code).name})" if code and code < 0 else f"crashed (exit code {code})"
-        return answer if isinstance(answer, list) else str(answer)
+        if isinstance(answer, list):
+            return answer
+        self.stop()  # after an illegal access a GPU's context answers nothing but errors
+        return str(answer)
 
     def stop(self) -> None:
         """End the process, if there is one."""
@@ -97,10 +101,7 @@ def serve(connection: Connection, folder: str, device_kind: str, quiet: bool) ->
         from tvm_globalsel.bundle.device import open_device
 
         device, name = open_device(device_kind)
-        from te_kernels.machine import _cache_bytes
-        from tvm_globalsel import worker
-
-        caches = dict(zip(("l1_bytes", "l2_bytes", "l3_bytes"), _cache_bytes(), strict=True))
+        evaluate = _evaluator(device_kind)
     except Exception as error:
         connection.send_bytes(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return
@@ -113,7 +114,20 @@ def serve(connection: Connection, folder: str, device_kind: str, quiet: bool) ->
         answer: Any
         try:
             module = tvm.runtime.load_module(os.path.join(folder, job["file"]))
-            answer = worker.evaluate_kernels(module, device, {**job["spec"], "caches": caches})
+            answer = evaluate(module, device, job["spec"])
         except Exception as error:
             answer = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         connection.send_bytes(json.dumps(answer).encode())
+
+
+def _evaluator(device_kind: str) -> Callable[[Any, Any, dict[str, Any]], list[dict[str, Any]]]:
+    """What checks and times the kernels of a library on this kind of device."""
+    if device_kind == "cuda":
+        from tvm_globalsel.bundle import cuda_timing
+
+        return cuda_timing.evaluate_kernels
+    from te_kernels.machine import _cache_bytes
+    from tvm_globalsel import worker
+
+    caches = dict(zip(("l1_bytes", "l2_bytes", "l3_bytes"), _cache_bytes(), strict=True))
+    return lambda module, device, spec: worker.evaluate_kernels(module, device, {**spec, "caches": caches})

@@ -55,7 +55,7 @@ def launch(bundle: Path, arguments: list[str]) -> int:
 
 
 def run(folder: Path, interpreter: str, arguments: list[str], alone: bool) -> int:
-    """Run an unpacked bundle with the packages it brings along; ``alone``: with no others (``-S``: no site-packages)."""
+    """Run an unpacked bundle with the packages it brings along; ``alone``: and no others (``-S``)."""
     is_bench = arguments[:1] == ["bench"]
     module, arguments = (_BENCH, arguments[1:]) if is_bench else (_TUNE, arguments)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

@@ -16,6 +16,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from te_kernels.task import OpaqueTask
 from tvm_globalsel import worker
+from tvm_globalsel.bundle import cuda_library
 from tvm_globalsel.bundle.manifest import Kernel
 from tvm_globalsel.errors import UserError
 
@@ -46,7 +47,7 @@ def build_libraries(
         raise UserError("no C compiler was found, which TVM needs to link the kernels", "install gcc or clang")
     builder = ms.builder.LocalBuilder(
         max_workers=len(os.sched_getaffinity(0)), timeout_sec=_BUILD_TIMEOUT_S,
-        f_build=worker.build_batch, f_export=_link,
+        f_build=cuda_library.build_batch if machine["kind"] == "cuda" else worker.build_batch, f_export=_link,
     )  # fmt: skip
 
     def build(groups: list[tuple[Kernel, ...]]) -> list[Built]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from te_kernels.gpu import KIND, Gpu
+from te_kernels.machine import Machine
 from te_kernels.task import Task, from_dict
 from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel.bundle.networks import Packed
@@ -67,6 +69,10 @@ class Manifest:
     def dtype(self) -> str:
         """Type of activations and weights inside the networks."""
         return str(self.machine.get("dtype", "float32"))
+
+    def machine_model(self) -> Machine | Gpu:
+        """The model that the schedules were made for."""
+        return Gpu(**self.machine) if self.machine.get("kind") == KIND else Machine(**self.machine)
 
     def context(self, device_name: str) -> Context:
         """The context of measurements on the device of this name."""

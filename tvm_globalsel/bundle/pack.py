@@ -12,14 +12,15 @@ from pathlib import Path
 
 import tvm
 
-from te_kernels.machine import Machine, describe
+from te_kernels.gpu import Gpu
+from te_kernels.machine import Machine
 from tvm_globalsel.bundle import launch
 from tvm_globalsel.bundle.archive import BundleWriter
 from tvm_globalsel.bundle.libraries import Built, build_libraries
 from tvm_globalsel.bundle.manifest import LIBRARIES, Kernel, Library, Manifest
 from tvm_globalsel.bundle.networks import Packed as PackedNetwork
 from tvm_globalsel.bundle.networks import with_batch
-from tvm_globalsel.bundle.runtime_files import extra_modules, own_files, runtime_files
+from tvm_globalsel.bundle.runtime_files import device_files, extra_modules, own_files, runtime_files
 from tvm_globalsel.candidates import measuring_order
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
@@ -27,7 +28,8 @@ from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context, TuningLog
-from tvm_globalsel.pipeline import Listing, Options, Say, default_log, list_candidates, parse_target
+from tvm_globalsel.offline import log_target
+from tvm_globalsel.pipeline import Listing, Options, Say, default_log, describe_target, list_candidates, parse_target
 
 _MANIFEST_BYTES = 60  # of one kernel, compressed
 Progress = Callable[[int, int, str], None]
@@ -37,7 +39,8 @@ Progress = Callable[[int, int, str], None]
 class Packing:
     """What a bundle shall be: for which Python (``"3.12"``; its wheels in ``wheels``), its limits, its batch sizes.
 
-    Without ``numpy`` it is a third as large, and the target's own is used. Kernels beyond a limit are left out, the least promising first. Without ``batches`` the models' own.
+    Kernels beyond a limit are left out, the least promising first. Without ``batches`` the models' own are taken.
+    Without ``numpy`` it is a third as large, and the target's own is used.
     """
 
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -68,7 +71,7 @@ def pack_tuning(
     packing = packing or Packing()
     progress = progress or (lambda done, total, what: None)
     target = parse_target(options.target, options.threads)
-    machine = describe(target, options.threads)
+    machine = describe_target(target, options)
     listings, networks = [], []
     for model in models:
         for batch, network in _networks(model, options, packing.batches):
@@ -117,13 +120,13 @@ def kernels_of(listings: list[Listing]) -> list[Kernel]:
     return list(dict.fromkeys(kernel for _, kernel in ranked))
 
 
-def unknown(kernels: list[Kernel], options: Options, machine: Machine) -> list[Kernel]:
+def unknown(kernels: list[Kernel], options: Options, machine: Machine | Gpu) -> list[Kernel]:
     """Those that the log lacks for the device that was named, or for any one device of the target."""
     path = options.tuning_log or default_log()
     if not path.exists():
         return kernels
     log = TuningLog(path)
-    target = f"{machine.kind}:{machine.mcpu}"
+    target = log_target(machine)
     devices = {c.device for c in log.contexts() if (c.target, c.threads) == (target, options.threads)}
     device = options.device or (devices.pop() if len(devices) == 1 else None)
     if device is None:
@@ -133,8 +136,8 @@ def unknown(kernels: list[Kernel], options: Options, machine: Machine) -> list[K
 
 
 def write_bundle(
-    output: Path, networks: list[PackedNetwork], wanted: list[Kernel], target: tvm.target.Target, machine: Machine,
-    options: Options, packing: Packing, counts: tuple[int, int], progress: Progress,
+    output: Path, networks: list[PackedNetwork], wanted: list[Kernel], target: tvm.target.Target,
+    machine: Machine | Gpu, options: Options, packing: Packing, counts: tuple[int, int], progress: Progress,
 ) -> Packed:  # fmt: skip
     """Build ``wanted`` and write the file; it appears under its name only when it is complete.
 
@@ -153,7 +156,12 @@ def write_bundle(
     try:
         writer = BundleWriter(partial)
         writer.add("__main__.py", launch.ENTRY)
-        for file, data in (*own_files(), *runtime_files(packing.python, packing.wheels, packing.numpy)):
+        device = "cpu" if machine.kind == "llvm" else machine.kind
+        for file, data in (
+            *own_files(),
+            *device_files(device),
+            *runtime_files(packing.python, packing.wheels, packing.numpy),
+        ):
             writer.add(file, data)
         for built in build_libraries(wanted, target, asdict(machine), progress):
             if not _fits(built, writer, packing, packed):
@@ -163,10 +171,9 @@ def write_bundle(
             failed += len(built.kernels) if built.library is None else 0
         needs = {"system": platform.system(), "machine": platform.machine(), "python": packing.python}
         needs |= {} if packing.numpy else {"numpy": "installed"}
-        device = "cpu" if machine.kind == "llvm" else machine.kind
         names = tuple(dict.fromkeys(packed.name for packed in networks))
         manifest = Manifest(
-            names, f"{machine.kind}:{machine.mcpu}", options.threads, tvm.__version__, device, asdict(machine), needs,
+            names, log_target(machine), options.threads, tvm.__version__, device, asdict(machine), needs,
             extra_modules(), tuple(networks), tuple(libraries),
         )  # fmt: skip
         writer.close(manifest.to_json())

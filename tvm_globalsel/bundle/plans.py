@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from te_kernels.task import TransformTask, ViewTask
-from te_kernels.variant import Variant, all_variants
+from te_kernels.gpu import Gpu
+from te_kernels.machine import Machine
+from te_kernels.task import Task, TransformTask
+from te_kernels.variant import Reject, Variant, variants_for
 from tvm_globalsel.bundle.manifest import Manifest
 from tvm_globalsel.bundle.networks import Packed
 from tvm_globalsel.candidates import Candidates
@@ -38,7 +41,7 @@ def plans_of(packed: Packed, manifest: Manifest, log: TuningLog, base: Context) 
             kernels.setdefault(kernel.task.key, []).append(kernel.variant)
             tasks[kernel.task.key] = kernel.task
     for op in packed.network.operators:
-        known = _view() if isinstance(op.task, ViewTask) else tuple(kernels.get(op.task.key, ()))
+        known = (*kernels.get(op.task.key, ()), *_without_kernel(op.task, manifest.machine_model()))
         found[op.task.key] = Candidates(op.task, known, ())
     shapes = set(packed.network.shapes.values())
     for key, task in tasks.items():
@@ -72,5 +75,11 @@ def _layouts(problem: Problem) -> list[str]:
     return [problem.layouts[i] for i in sorted(used) if problem.layouts[i] != "plain"]
 
 
-def _view() -> tuple[Variant, ...]:
-    return tuple(cls() for cls in all_variants().values() if cls.task_type is ViewTask)[:1]
+def _without_kernel(task: Task, machine: Machine | Gpu) -> list[Variant]:
+    """Views and concatenations in place: nothing to measure, so no bundle holds them."""
+    found: list[Variant] = []
+    for cls in variants_for(task, machine):
+        if cls.needs_no_kernel:
+            with contextlib.suppress(Reject):
+                found += cls.candidates(task, machine)
+    return found

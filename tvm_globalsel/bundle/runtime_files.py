@@ -16,6 +16,8 @@ from pathlib import Path
 import te_kernels
 import tvm_globalsel
 from te_kernels.variant import EXTRA_MODULES
+from tvm_globalsel.build_cuda import cuda_runtime
+from tvm_globalsel.bundle.device import CUDART
 from tvm_globalsel.errors import UserError
 
 #: Distributions of the target's process; those with ``True`` have compiled parts for one version of Python.
@@ -33,8 +35,8 @@ _ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype
 #: Our modules that run on the target.
 _OURS = ("__init__", "arborescence", "candidates", "errors", "graph", "log", "machine_name", "problem", "selection",
          "worker", "bundle/__init__", "bundle/archive", "bundle/assemble", "bundle/bench", "bundle/child",
-         "bundle/compiler_free", "bundle/contents", "bundle/cuda_graph", "bundle/device", "bundle/launch",
-         "bundle/manifest", "bundle/networks", "bundle/plans", "bundle/run", "bundle/seeded", "bundle/torch_peer",
+         "bundle/compiler_free", "bundle/contents", "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device",
+         "bundle/launch", "bundle/manifest", "bundle/networks", "bundle/plans", "bundle/run", "bundle/seeded", "bundle/torch_peer",
          "bundle/torch_side", "bundle/turns", "solve/__init__", "solve/bounds", "solve/branch", "solve/elimination",
          "solve/encode", "solve/graph", "solve/infeasible", "solve/local", "solve/pbqp", "solve/pieces",
          "solve/reductions", "solve/restrict", "solve/signatures", "solve/single", "solve/sum2d")  # fmt: skip
@@ -61,11 +63,22 @@ def extra_modules() -> tuple[str, ...]:
     return tuple(name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip())
 
 
+def device_files(kind: str) -> Iterator[tuple[str, bytes]]:
+    """(name in the bundle, bytes) of what TVM's runtime for this kind of device needs beside the driver.
+
+    CUDA's runtime library is free to be passed on (NVIDIA's CUDA Toolkit EULA, attachment A). Where there is none, the
+    target's is used.
+    """
+    if kind == "cuda" and (library := cuda_runtime()) is not None and library.name.startswith(CUDART):
+        yield f"tvm/lib/{CUDART}", library.read_bytes()
+
+
 def runtime_files(python: str, wheels: Path | None, numpy: bool = True) -> Iterator[tuple[str, bytes]]:
     """(name in the bundle, bytes) of TVM's runtime and what it imports, for Python ``python`` (such as ``"3.12"``).
 
     What is installed here is taken where it fits; the compiled parts for another Python come from wheel files in the
-    folder ``wheels``, or from pip; ``numpy`` may be left to the target. Raises :class:`UserError` naming what is missing.
+    folder ``wheels``, or from pip. ``numpy`` may be left to the target. Raises :class:`UserError` naming what is
+    missing.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     with tempfile.TemporaryDirectory(prefix="globalsel-") as temporary:

@@ -2,8 +2,9 @@
 
     python torch_peer.py FOLDER
 
-``FOLDER`` holds ``job.json``, perhaps the first output's first sample in float64 (``expected.npy``), and the arrays ``0.npy``, ``1.npy``, ...: every operator's parameters in order, then the
-inputs. Prints one JSON object: medians in ms by way of running it, the ways that failed, the error against float64.
+``FOLDER`` holds ``job.json``, perhaps the first output's first sample in float64 (``expected.npy``), and the arrays
+``0.npy``, ``1.npy``, ...: every operator's parameters in order, then the inputs. Prints one JSON object: medians in ms
+by way of running it, the ways that failed, the error against what was expected.
 
 Batch normalisation is folded already and every operator has its epilogue behind it, as in our own network: PyTorch is
 given the easier graph. float32 means float32 (TF32 is off); ``cudnn.benchmark`` is on.

@@ -1,0 +1,1 @@
+"""CUDA: the same tasks on NVIDIA GPUs. Schedules bind threads; what they compute is checked through LLVM."""

@@ -1,0 +1,148 @@
+"""Check and time the kernels of a library on a GPU, with TVM's runtime only.
+
+A kernel is captured into a CUDA graph many times over and timed by replays: inside a network it runs from a graph too,
+and started one by one from the host, every kernel below three microseconds would take three. Its inputs were just
+written, as in a network. Where the network's weights do not stay in the L2 cache (``weights`` is ``"memory"``), the
+calls in the graph take turns with copies of the parameters that exceed it together.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from typing import Any
+
+import numpy as np
+import tvm
+
+from te_kernels import check
+from te_kernels.gpu import FLOAT16, Gpu
+from te_kernels.layout import Layout
+from te_kernels.task import OpaqueTask, Task, from_dict
+from te_kernels.variant import Variant, from_knobs
+from tvm_globalsel.bundle.cuda_graph import CudaGraph
+
+_BLOCKS = 5
+_REPLAYS_IN_BLOCK = 3
+_REPLAY_S = 300e-6
+_MOST_CALLS = 128
+_SLOW_KERNEL_S = 0.05  # one run of such a kernel is measurement enough
+#: Sums are float32 in either precision; storing rounds 2**13 times as coarsely, but once.
+_HALF_TOLERANCE = 100
+
+
+def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Check every kernel of a library against its oracle, then time it. Kernels that are null are passed over."""
+    machine = Gpu(**spec["machine"])
+    results: list[dict[str, Any]] = []
+    timed: list[tuple[dict[str, Any], Any, list[list[Any]], float]] = []
+    for index, item in enumerate(spec["kernels"]):
+        result: dict[str, Any] = {"costs_s": []}
+        results.append(result)
+        if item is None:
+            continue
+        if not module.implements_function(f"kernel{index}", True):
+            result["error"] = "not built"
+            continue
+        task, variant = from_dict(item["task"]), from_knobs(item["variant"], item["knobs"])
+        kernel, oracle = module[f"kernel{index}"], f"oracle{index}"
+        if isinstance(task, OpaqueTask):
+            args, error, params = *_check_opaque(kernel, module[oracle], task, device), 0
+        else:
+            args, error, params = *_check(kernel, task, variant, machine, device), len(task.param_shapes)
+        allowed = variant.relative_error * (_HALF_TOLERANCE if machine.dtype == FLOAT16 else 1)
+        result["relative_error"] = error if math.isfinite(error) else None
+        if not error <= allowed:
+            shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
+            result["error"] = f"wrong result: relative error {shown}, allowed {allowed:.0e}"
+            continue
+        single = CudaGraph(device, functools.partial(kernel, *args))
+        single_s = min(single.seconds() for _ in range(3))
+        single.close()
+        if single_s > _SLOW_KERNEL_S:
+            result["costs_s"] = [single_s]
+            continue
+        copies = _copies(args, params, device, machine) if spec["weights"] == "memory" and params else [args]
+        timed.append((result, kernel, copies, single_s))
+    _time_in_turns(timed, device)
+    return results
+
+
+def _time_in_turns(timed: list[tuple[dict[str, Any], Any, list[list[Any]], float]], device: Any) -> None:
+    # every graph's scratch memory has its final size now, since each kernel has run: nothing moves while they live
+    graphs: list[tuple[dict[str, Any], CudaGraph, int]] = []
+    for result, kernel, copies, single_s in timed:
+        calls = min(max(math.ceil(_REPLAY_S / single_s), len(copies)), _MOST_CALLS)
+
+        def body(kernel: Any = kernel, copies: list[list[Any]] = copies, calls: int = calls) -> None:
+            for call in range(calls):
+                kernel(*copies[call % len(copies)])
+
+        graphs.append((result, CudaGraph(device, body), calls))
+    for _ in range(_BLOCKS):
+        for result, graph, calls in graphs:
+            graph.replay()  # warms what it needs after the others
+            result["costs_s"].append(statistics.median(graph.seconds() for _ in range(_REPLAYS_IN_BLOCK)) / calls)
+    for _, graph, _ in graphs:
+        graph.close()
+
+
+def _check(kernel: Any, task: Task, variant: Variant, machine: Gpu, device: Any) -> tuple[list[Any], float]:
+    """(arguments, relative error) of one run."""
+    case = _case(task, machine.dtype)
+    layouts = variant.layouts(task)
+    arrays = [
+        Layout(name).pack(x, fill=7.25).astype(machine.dtype)
+        for name, x in zip(layouts.inputs, case.inputs, strict=True)
+    ]
+    for param in variant.pack(task, case.params):
+        half = np.asarray(param).dtype == np.float16
+        arrays.append(np.ascontiguousarray(param, np.float16 if half else np.float32))
+    arrays.append(np.full(Layout(layouts.output).physical_shape(task.output_shape), np.nan, machine.dtype))
+    args = [tvm.runtime.tensor(array, device) for array in arrays]
+    kernel(*args)
+    device.sync()
+    return args, check.relative_error(case, variant, args)
+
+
+@functools.lru_cache(maxsize=4)
+def _case(task: Task, dtype: str) -> check.Case:
+    """Inputs and oracle; for float16 of the rounded inputs, so that the error is the kernel's own."""
+    case = check.make_case(task)
+    if dtype != FLOAT16:
+        return case
+    inputs, params = ([array.astype(dtype).astype(np.float32) for array in part] for part in (case.inputs, case.params))
+    return check.Case(task, inputs, params, task.reference(inputs, params))
+
+
+def _check_opaque(kernel: Any, oracle: Any, task: OpaqueTask, device: Any) -> tuple[list[Any], float]:
+    rng = np.random.default_rng(0)
+    arrays = []
+    for shape, dtype in zip((*task.shapes, *task.constant_shapes), task.dtypes, strict=True):
+        floating = dtype.startswith("float")
+        arrays.append(rng.standard_normal(shape).astype(dtype) if floating else rng.integers(0, 2, shape).astype(dtype))
+    expected = tvm.runtime.empty(task.out_shape, task.out_dtype)
+    oracle(*[tvm.runtime.tensor(np.array(a, order="C")) for a in arrays], expected)
+    args = [tvm.runtime.tensor(np.array(a, order="C"), device) for a in arrays]
+    args.append(tvm.runtime.empty(task.out_shape, task.out_dtype, device))
+    kernel(*args)
+    device.sync()
+    got, wanted = args[-1].numpy().astype(np.float64), expected.numpy().astype(np.float64)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(got[~finite], wanted[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
+        return args, math.inf
+    scale = float(np.abs(wanted[finite]).max(initial=0.0)) or 1.0
+    return args, float(np.abs(got[finite] - wanted[finite]).max(initial=0.0)) / scale
+
+
+def _copies(args: list[Any], params: int, device: Any, machine: Gpu) -> list[list[Any]]:
+    """Argument lists whose parameters exceed the L2 cache twice over together."""
+    first = len(args) - 1 - params
+    size = sum(args[i].numpy().nbytes for i in range(first, len(args) - 1))
+    count = min(max(1, math.ceil(2 * machine.l2_bytes / max(size, 1))), _MOST_CALLS)
+    copies = [args]
+    for _ in range(count - 1):
+        fresh = [tvm.runtime.tensor(args[i].numpy(), device) for i in range(first, len(args) - 1)]
+        copies.append([*args[:first], *fresh, args[-1]])
+    return copies
