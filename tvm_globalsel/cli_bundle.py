@@ -20,6 +20,7 @@ def add_commands(command: _Command, positive: _Type, size: _Type, shape: _Type, 
     p.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE.pyz")
     p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    p.add_argument("--precision", choices=("float32", "float16"), default="float32", help="of a CUDA network")
     p.add_argument("--threads", type=positive, default=1, metavar="N")
     p.add_argument("--tuning-log", type=Path, metavar="FILE", help="what it has already is left out")
     p.add_argument("--device", metavar="NAME", help="whose measurements in the log (default: the only one's)")
@@ -37,6 +38,7 @@ def add_commands(command: _Command, positive: _Type, size: _Type, shape: _Type, 
     r.add_argument("bundle", type=Path, metavar="BUNDLE.pyz", help="contains code: run only what you trust")
     r.add_argument("-o", "--output", type=Path, required=True, metavar="LOG.jsonl")
     r.add_argument("--budget", metavar="SECONDS", help="default: no limit")
+    r.add_argument("--timeout", metavar="SECONDS", help="of the kernels of one library together (default 40)")
     r.add_argument("--device-name", metavar="NAME", help="default: what the driver or the system calls it")
 
 
@@ -53,7 +55,7 @@ def _pack(args: argparse.Namespace) -> int:
 
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, device=args.device,
-        shapes=dict(args.shape), seed_weights=args.seed_weights,
+        shapes=dict(args.shape), seed_weights=args.seed_weights, precision=args.precision,
     )  # fmt: skip
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     packing = Packing(
@@ -70,6 +72,6 @@ def _pack(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     arguments = ["-o", str(args.output)]
-    for name, value in (("--budget", args.budget), ("--device-name", args.device_name)):
+    for name, value in (("--budget", args.budget), ("--timeout", args.timeout), ("--device-name", args.device_name)):
         arguments += [name, value] if value is not None else []
     return launch(args.bundle, [*arguments, "--debug"] if args.debug else arguments)

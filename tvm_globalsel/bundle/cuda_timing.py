@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from te_kernels.layout import Layout
 from te_kernels.task import OpaqueTask, Task, from_dict
 from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel.bundle.cuda_graph import CudaGraph
+from tvm_globalsel.bundle.networks import resized
 
 _BLOCKS = 5
 _REPLAYS_IN_BLOCK = 3
@@ -103,17 +105,47 @@ def _check(kernel: Any, task: Task, variant: Variant, machine: Gpu, device: Any)
     args = [tvm.runtime.tensor(array, device) for array in arrays]
     kernel(*args)
     device.sync()
-    return args, check.relative_error(case, variant, args)
+    stored = args[-1].numpy()
+    if not np.isfinite(stored).all():
+        return args, math.inf
+    result = Layout(layouts.output).unpack(stored, task.output_shape)[case.samples].astype(np.float64)
+    return args, float(np.abs(result - case.expected).max()) / (float(np.abs(case.expected).max()) or 1.0)
 
 
-@functools.lru_cache(maxsize=4)
-def _case(task: Task, dtype: str) -> check.Case:
-    """Inputs and oracle; for float16 of the rounded inputs, so that the error is the kernel's own."""
-    case = check.make_case(task)
-    if dtype != FLOAT16:
-        return case
-    inputs, params = ([array.astype(dtype).astype(np.float32) for array in part] for part in (case.inputs, case.params))
-    return check.Case(task, inputs, params, task.reference(inputs, params))
+@dataclass(frozen=True)
+class _Case:
+    """Inputs of a task, and what some of the samples should become in float64."""
+
+    inputs: list[np.ndarray]
+    params: list[np.ndarray]
+    samples: list[int]
+    expected: np.ndarray
+
+
+@functools.lru_cache(maxsize=3)
+def _case(task: Task, dtype: str) -> _Case:
+    """Seeded; for float16 rounded before the oracle, so that the error is the kernel's own.
+
+    Of large batches the first, the last and the middle sample are compared (the oracles run on the host, in float64),
+    all others only for being finite.
+    """
+    batch = task.output_shape[0]
+    samples = sorted({0, batch // 2, batch - 1})
+    try:
+        part = resized(task, len(samples), batch)
+    except ValueError:  # its first axis is no batch
+        part, samples = task, list(range(batch))
+    case = check.make_case(part)
+    params = [array.astype(dtype).astype(np.float32) for array in case.params]
+    inputs = []
+    rng = np.random.default_rng(0)
+    for few, shape in zip(case.inputs, task.input_shapes, strict=True):
+        every = few
+        if few.shape != shape:
+            every = few[rng.integers(0, len(samples), batch)]  # the others are copies, which costs no random numbers
+            every[samples] = few
+        inputs.append(every.astype(dtype).astype(np.float32))
+    return _Case(inputs, params, samples, part.reference([x[samples] for x in inputs], params))
 
 
 def _check_opaque(kernel: Any, oracle: Any, task: OpaqueTask, device: Any) -> tuple[list[Any], float]:

@@ -5,6 +5,7 @@ Standard library only. ``python3 BUNDLE`` (through ``__main__.py``) and ``global
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -49,6 +50,11 @@ def launch(bundle: Path, arguments: list[str]) -> int:
             raise UserError(
                 f"{bundle}: made for {system} on {machine}; this is {platform.system()} on {platform.machine()}",
                 "pack it for this target",
+            )
+        if "numpy" in needs and interpreter == sys.executable and importlib.util.find_spec("numpy") is None:
+            raise UserError(
+                f"{bundle}: packed without numpy, and {sys.executable} has none",
+                "install numpy there, or pack without --no-numpy",
             )
         unpack(archive, Path(temporary))
         return run(Path(temporary), interpreter, arguments, alone="numpy" not in needs)

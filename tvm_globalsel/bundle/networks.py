@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from te_kernels.task import Task, TransformTask, from_dict
+from te_kernels.task import Task, from_dict
 from tvm_globalsel.graph import Network, Operator, Value
 
 
@@ -54,25 +54,27 @@ def with_batch(network: Network, batch: int, now: int = 1) -> Network:
 
     On the tasks, because many models fix the batch size in the constants of their reshapes.
     """
-
-    def sized(shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not shape or shape[0] != now:
-            raise ValueError(f"a tensor of shape {shape} has no batch of {now} samples")
-        return (batch, *shape[1:])
-
-    def resized(task: Task) -> Task:
-        names = {field.name for field in dataclasses.fields(task)}
-        changed: dict[str, Any] = {
-            name: sized(getattr(task, name))
-            for name in ("shape", "data_shape", "from_shape", "to_shape")
-            if name in names
-        }
-        if "n" in names:
-            changed["n"] = sized((int(vars(task)["n"]),))[0]
-        if not changed or isinstance(task, TransformTask):
-            raise ValueError(f"{task.kind} has no batch size that could be changed")
-        return dataclasses.replace(task, **changed)
-
-    inputs = tuple(dataclasses.replace(value, shape=sized(value.shape)) for value in network.inputs)
-    operators = tuple(dataclasses.replace(op, task=resized(op.task)) for op in network.operators)
+    inputs = tuple(dataclasses.replace(v, shape=_resized_shape(v.shape, batch, now)) for v in network.inputs)
+    operators = tuple(dataclasses.replace(op, task=resized(op.task, batch, now)) for op in network.operators)
     return dataclasses.replace(network, inputs=inputs, operators=operators)
+
+
+def resized(task: Task, batch: int, now: int) -> Task:
+    """The task for ``batch`` samples instead of ``now``; raises ValueError when it is not one for so many."""
+    names = {field.name for field in dataclasses.fields(task)}
+    changed: dict[str, Any] = {
+        name: _resized_shape(getattr(task, name), batch, now)
+        for name in ("shape", "data_shape", "from_shape", "to_shape")
+        if name in names
+    }
+    if "n" in names:
+        changed["n"] = _resized_shape((int(vars(task)["n"]),), batch, now)[0]
+    if not changed:
+        raise ValueError(f"{task.kind} has no batch size that could be changed")
+    return dataclasses.replace(task, **changed)
+
+
+def _resized_shape(shape: tuple[int, ...], batch: int, now: int) -> tuple[int, ...]:
+    if not shape or shape[0] != now:
+        raise ValueError(f"a tensor of shape {shape} has no batch of {now} samples")
+    return (batch, *shape[1:])
