@@ -2,7 +2,7 @@
 
 Here, where the compiler is (no GPU needed):
 
-    scripts/run_on_gpu pack -o FOLDER [--target nvidia/nvidia-h100] [--python 3.12] [--precision float32 ...] [MODEL ...]
+    scripts/run_on_gpu pack -o FOLDER [--target nvidia/nvidia-h100] [--python 3.12] [--precision float16] [MODEL ...]
 
 There, with nothing but Python, numpy, NVIDIA's driver and, for the comparison, PyTorch:
 

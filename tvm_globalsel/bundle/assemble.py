@@ -66,8 +66,16 @@ class Assembled:
         for call in calls:
             is_view = call.kernel is None and len(call.reads) == 1
             root[call.writes] = root.get(call.reads[0], call.reads[0]) if is_view else call.writes
-        slices = {place: call for call in calls if call.kernel is None and len(call.reads) > 1 for place in call.reads}
-        root |= {place: call.writes for place, call in slices.items()}
+        # what is made inside of a concatenation is the storage behind its inputs, whatever they are called there
+        slices = {
+            root.get(place, place): call
+            for call in calls
+            if call.kernel is None and len(call.reads) > 1
+            for place in call.reads
+        }
+        shape_of = {call.writes: call.shape for call in calls}
+        whole_of = {place: call.writes for place, call in slices.items()}
+        root = {place: whole_of.get(behind, behind) for place, behind in root.items()}
         last: dict[Place, int] = {}
         for number, call in enumerate(calls):
             for place in call.reads:
@@ -87,26 +95,32 @@ class Assembled:
                     placed[call.writes] = reshape(placed[call.reads[0]], tvm.runtime.ShapeTuple(call.shape))
                 continue
             if call.writes in slices:
-                self._place_slices(slices[call.writes], placed)
-                continue
-            stock = free.get(call.shape, [])
-            placed[call.writes] = stock.pop() if stock else tvm.runtime.empty(call.shape, self._dtype, self._device)
+                self._place_slices(slices[call.writes], list(slices), shape_of, placed)
+            else:
+                stock = free.get(call.shape, [])
+                placed[call.writes] = stock.pop() if stock else tvm.runtime.empty(call.shape, self._dtype, self._device)
             for place in {root.get(place, place) for place in call.reads}:
                 if last[place] == number and place not in forever and place in root:  # inputs are the caller's
                     tensor = placed[place]
                     free.setdefault(tuple(int(size) for size in tensor.shape), []).append(tensor)
         return placed
 
-    def _place_slices(self, concat: _Call, placed: dict[Place, Any]) -> None:
-        """The result of a concatenation in place, and its inputs inside of it (on a CPU, for one sample)."""
+    def _place_slices(
+        self, concat: _Call, inside: list[Place], shape_of: dict[Place, tuple[int, ...]], placed: dict[Place, Any]
+    ) -> None:
+        """The result of a concatenation in place, and its inputs inside of it (on a CPU, for one sample).
+
+        ``inside`` are the places behind the inputs of all concatenations, each in its own order.
+        """
         if concat.writes in placed:
             return
         whole = _aligned(concat.shape, self._dtype)
         placed[concat.writes] = tvm.runtime.from_dlpack(whole)
         start = 0
-        for place, shape in zip(concat.reads, concat.parts, strict=True):
-            placed[place] = tvm.runtime.from_dlpack(whole[:, start : start + shape[1]])
-            start += shape[1]
+        for (name, _), part in zip(concat.reads, concat.parts, strict=True):
+            place = next(place for place in inside if place[0] == name)
+            placed[place] = tvm.runtime.from_dlpack(whole[:, start : start + part[1]].reshape(shape_of[place]))
+            start += part[1]
 
     def set_inputs(self, arrays: dict[str, np.ndarray]) -> None:
         """Copy inputs onto the device."""
