@@ -9,12 +9,15 @@ from typing import Any
 
 import tvm
 from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
 
 from te_kernels.generic import _tir
 from te_kernels.machine import Machine
 
 #: Vectors read or copied in one iteration: enough loads in flight, few enough registers for every ISA.
 _UNROLL = 8
+_CACHE_LINE_FLOATS = 16
 
 
 def fma(machine: Machine, iterations: int) -> tuple[tvm.tirx.PrimFunc, int]:
@@ -84,3 +87,13 @@ def copy(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:
         _tir.loop(passes, lambda _: _tir.loop(elements // (_UNROLL * lanes), step, "i"), "p"),
     ]
     return _tir.prim_func([source, factors, target], _tir.sequence(body))
+
+
+def flush() -> tvm.tirx.PrimFunc:
+    """Writes every cache line of a float32 vector of any length back to memory and drops it (x86's ``clflush``)."""
+    with IRBuilder() as builder, T.prim_func():
+        data = T.arg("data", T.buffer((T.int64(),), "float32"))
+        with T.serial(0, -(-data.shape[0] // _CACHE_LINE_FLOATS)) as line:
+            address = tirx.address_of(data[line * _CACHE_LINE_FLOATS])
+            T.evaluate(tirx.call_llvm_intrin("void", "llvm.x86.sse2.clflush", address))
+    return builder.get()

@@ -10,14 +10,16 @@ import functools
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tvm
 import tvm_ffi
 from tvm.s_tir import meta_schedule as ms
+from tvm.target import codegen
 
-from te_kernels import check
+from te_kernels import check, probes
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask, OpaqueTask, Task, from_dict
 from te_kernels.variant import Variant, all_variants, from_knobs
@@ -39,6 +41,8 @@ def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tv
     machine = Machine(**spec["machine"])
     opaque = {gv.name_hint: func for gv, func in mod.functions.items()}
     functions = {"probe": _probe(machine).with_attr("global_symbol", "probe")}
+    if spec["weights"] == "memory" and codegen.target_has_features("sse2", target):
+        functions["flush"] = probes.flush().with_attr("global_symbol", "flush")
     for index, item in enumerate(spec["kernels"]):
         try:
             task = task_of(item["task"], opaque.get(f"lowered{index}"))
@@ -98,7 +102,7 @@ def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dic
     here = Machine(**{**spec["machine"], **spec.get("caches", {})})  # tuned elsewhere than where it was built
     probe = _Probe(module, machine)
     results: list[dict[str, Any]] = []
-    timed: list[tuple[int, Any, Any, int]] = []
+    timed: list[tuple[int, Any, Any, list[Callable[[], object]]]] = []
     for index, item in enumerate(spec["kernels"]):
         result: dict[str, Any] = {"costs_s": []}
         results.append(result)
@@ -121,40 +125,58 @@ def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dic
             f"kernel{index}", device, number=1, repeat=_RUNS_IN_BLOCK, f_preproc="globalsel.prepare_caches"
         )
         data_inputs = len(variant.layouts(from_dict(item["task"])).inputs)
-        timed.append((index, evaluator, args, data_inputs))
+        steps = _steps(module, index, args, data_inputs, spec["weights"])
+        timed.append((index, evaluator, args, steps))
+    can_flush = module.implements_function("flush", True)
+    scratch_bytes = 2 * (here.l2_bytes if spec["weights"] == "cache" or can_flush else here.l3_bytes)
     for _ in range(_BLOCKS):
-        for index, evaluator, args, data_inputs in timed:
-            _caches.expect(here, spec["weights"], [*args[:data_inputs], args[-1]])
+        for index, evaluator, args, steps in timed:
+            _caches.expect(scratch_bytes, steps)
             results[index]["costs_s"].append(
                 probe.undisturbed(lambda e=evaluator, a=args: float(np.median(list(e(*a).results))))
             )
     return results
 
 
+def _steps(module: Any, index: int, args: Any, data_inputs: int, weights: str) -> list[Callable[[], object]]:
+    """What precedes every timed run of a kernel, see :class:`_Caches`."""
+    inputs, params = args[:data_inputs], args[data_inputs:-1]
+    rehearsal = [*inputs, *(tvm.runtime.tensor(param.numpy()) for param in params), args[-1]]
+    kernel = module[f"kernel{index}"]
+    written = [np.from_dlpack(tensor) for tensor in inputs]
+    steps: list[Callable[[], object]] = [lambda: kernel(*rehearsal)]
+    steps += [functools.partial(np.maximum, array, array, out=array) for array in written]
+    if weights == "memory" and module.implements_function("flush", True):
+        flat = [tvm.runtime.from_dlpack(np.from_dlpack(p).reshape(-1)) for p in params if p.dtype == "float32"]
+        steps += [functools.partial(module["flush"], tensor) for tensor in flat]
+    return steps
+
+
 class _Caches:
     """Puts the caches into the state in which a kernel finds them inside a network, before every timed run.
 
-    Activations were just written by the neighbours; the weights were last used one inference ago, so they are in the
-    last-level cache at best, and in memory when the network's weights do not fit there. Measured in a loop instead,
-    kernels bound by bandwidth look up to twice as fast as they then are.
+    Activations were written a moment ago by the neighbours, whose workspace and code are the same as this kernel's.
+    The weights were last used one inference ago, so they are in the last-level cache at best, and in memory when the
+    network's weights do not fit there. So the second-level cache is emptied, the kernel runs once with a copy of its
+    weights, its inputs are written (what was only read is not kept by a last-level cache that takes in victims), and
+    its own weights are flushed to memory. Measured in a loop instead, kernels look up to twice as fast as they are.
     """
 
     def __init__(self) -> None:
         self._scratch = np.zeros(0, np.int64)
-        self._warm: list[np.ndarray] = []
+        self._steps: list[Callable[[], object]] = []
 
-    def expect(self, machine: Machine, weights: str, warm: list[Any]) -> None:
-        """For the next runs: how much to evict, and which tensors to touch afterwards."""
-        size = 2 * machine.l2_bytes if weights == "cache" else 2 * machine.l3_bytes
-        if self._scratch.nbytes != size:
-            self._scratch = np.ones(size // 8, np.int64)
-        self._warm = [np.from_dlpack(tensor).reshape(-1) for tensor in reversed(warm)]
+    def expect(self, scratch_bytes: int, steps: list[Callable[[], object]]) -> None:
+        """For the next runs: how much to read in order to evict, and what to do after that."""
+        if self._scratch.nbytes != scratch_bytes:
+            self._scratch = np.ones(scratch_bytes // 8, np.int64)
+        self._steps = steps
 
     def prepare(self, *args: Any) -> None:
-        """Evict, then touch the output and the inputs."""
+        """Evict, then the steps."""
         self._scratch.sum()
-        for array in self._warm:
-            array.max()
+        for step in self._steps:
+            step()
 
 
 _caches = _Caches()

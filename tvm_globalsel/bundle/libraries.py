@@ -82,7 +82,8 @@ def _waves(kernels: list[Kernel]) -> Iterator[list[tuple[Kernel, ...]]]:
 def _module(group: tuple[Kernel, ...], machine: dict[str, Any]) -> tvm.IRModule:
     lowered = {f"lowered{i}": k.task.lowered for i, k in enumerate(group) if isinstance(k.task, OpaqueTask)}
     items = [{"task": k.task.to_dict(), "variant": k.variant.name, "knobs": k.variant.knobs} for k in group]
-    return tvm.IRModule(lowered).with_attr("globalsel_batch", json.dumps({"machine": machine, "kernels": items}))
+    spec = {"machine": machine, "weights": group[0].weights, "kernels": items}
+    return tvm.IRModule(lowered).with_attr("globalsel_batch", json.dumps(spec))
 
 
 def _link(module: tvm.runtime.Module) -> str:
