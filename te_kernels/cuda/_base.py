@@ -82,9 +82,13 @@ class Arguments:
         ]
         self.out = T.arg("out", T.buffer(out_layout.physical_shape(task.output_shape), dtype))
 
+    def element(self, which: int, *index: Any) -> Any:
+        """Element of a data input at a logical index, as it is stored."""
+        return self.data[which][Layout(self.layouts.inputs[which]).physical_index(*index)]
+
     def read(self, which: int, *index: Any) -> Any:
         """Element of a data input at a logical index, in float32."""
-        return as_float32(self.data[which][Layout(self.layouts.inputs[which]).physical_index(*index)], self.dtype)
+        return as_float32(self.element(which, *index), self.dtype)
 
     def store(self, value: Any, *index: Any) -> None:
         """Emit the store of a float32 ``value`` at a logical index of the output, after the epilogue."""

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from te_kernels.cuda import _gemm
+from te_kernels.cuda import _gemm, _mma
 from te_kernels.cuda._base import Arguments, ceil_div, packed_constants
 from te_kernels.layout import Layout
 from te_kernels.task import ConvTask
@@ -29,7 +29,7 @@ class ConvGemm:
 
     task: ConvTask
     layouts: Layouts
-    tile: _gemm.Tile
+    tile: _gemm.Tile | _mma.WarpTile
     splits: int
     dtype: str
 
@@ -64,18 +64,24 @@ class ConvGemm:
         """Sizes and what is contiguous."""
         t = self.task
         pixels = t.n * t.oh * t.ow
-        run = _largest_divisor(_gemm.RUN, self.reduction_block, t.c if self.layouts.inputs[0] == "NHWC" else 0)
-        along_map = _largest_divisor(_gemm.RUN, t.oh * t.ow)
+        longest = self.longest_run
+        run = _largest_divisor(longest, self.reduction_block, t.c if self.layouts.inputs[0] == "NHWC" else 0)
+        along_map = _largest_divisor(longest, t.oh * t.ow)
         if self.channels_are_rows:
             load = along_map if t.pointwise and self.layouts.inputs[0] == "NCHW" else 1
             return _gemm.Product(
-                t.groups, self.group_outputs, pixels, self.reduction, self.splits, _gemm.RUN, load, along_map
+                t.groups, self.group_outputs, pixels, self.reduction, self.splits, longest, load, along_map
             )
         block = Layout(self.layouts.output).block
         lanes = block if block and t.groups == 1 else 1  # padding lanes are stored as well
         stored = ceil_div(self.group_outputs, lanes) * lanes
-        store = _largest_divisor(_gemm.RUN, stored, block if block else t.k)
-        return _gemm.Product(t.groups, pixels, stored, self.reduction, self.splits, run, _gemm.RUN, store)
+        store = _largest_divisor(longest, stored, block if block else t.k)
+        return _gemm.Product(t.groups, pixels, stored, self.reduction, self.splits, run, longest, store)
+
+    @property
+    def longest_run(self) -> int:
+        """Values that one access takes at most: 16 bytes, as float32 where CUDA cores compute."""
+        return 8 if isinstance(self.tile, _mma.WarpTile) else _gemm.RUN
 
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the packed weights: the padded matrix of each group."""
@@ -104,23 +110,29 @@ class ConvGemm:
         def declare() -> None:
             held.append(Arguments(t, self.layouts, self.dtype, [(self.weight_shape(), self.dtype)]))
 
-        def window(z: Any, pixel: Any, k: Any) -> Any:
-            return self._window(held[0], z, pixel, k)
+        def by_reduction(z: Any, pixel: Any, k: Any, lane: Any) -> Any:
+            return self._window(held[0], z, pixel, k, lane, None)
+
+        def by_pixels(z: Any, k: Any, pixel: Any, lane: Any) -> Any:
+            return self._window(held[0], z, pixel, k, 0, lane if self.product.b_vector > 1 else None)
 
         def store(z: Any, channel: Any, pixel: Any, value: Any) -> None:
             image, y, x = pixel // (t.oh * t.ow), pixel % (t.oh * t.ow) // t.ow, pixel % t.ow
             held[0].store(value, image, z * self.group_outputs + channel, y, x)
 
-        def weight(z: Any, i: Any, j: Any) -> Any:
-            value = held[0].params[0][z, i, j]
-            return value if self.dtype == "float32" else value.astype("float32")
+        def weight(z: Any, i: Any, j: Any, lane: Any) -> Any:
+            return held[0].params[0][z, i, j + lane]
 
         if self.channels_are_rows:
-            return _gemm.Operands(declare, weight, lambda z, k, n: window(z, n, k), store)
-        return _gemm.Operands(declare, window, weight, lambda z, m, n, v: store(z, n, m, v))
+            return _gemm.Operands(declare, weight, by_pixels, store, dtype=self.dtype)
+        return _gemm.Operands(declare, by_reduction, weight, lambda z, m, n, v: store(z, n, m, v), dtype=self.dtype)
 
-    def _window(self, args: Arguments, z: Any, pixel: Any, k: Any) -> Any:
-        """Element of the windows matrix; zero beyond its edges and in the convolution's padding."""
+    def _window(self, args: Arguments, z: Any, pixel: Any, k: Any, k_lane: Any, pixel_lane: Any | None) -> Any:
+        """Element of the windows matrix; zero beyond its edges and in the convolution's padding.
+
+        ``pixel`` and ``k`` are the starts of runs, on which alone the conditions depend. A run of pixels (not None)
+        is one of a pointwise convolution.
+        """
         t, block = self.task, self.reduction_block
         taps = t.r * t.s
         channel = k // (taps * block) * block + k % block
@@ -135,22 +147,21 @@ class ConvGemm:
             conditions += [x >= 0, x < t.w]
         m_size, n_size, k_size = self.product.padded(self.tile)
         pixels = t.n * t.oh * t.ow
-        run = self.product.b_vector if self.channels_are_rows else self.product.a_vector
         if (n_size if self.channels_are_rows else m_size) != pixels:
-            conditions.append(_before(pixel, pixels, run if self.channels_are_rows else 1))
+            conditions.append(pixel < pixels)
         if k_size != self.reduction:
-            conditions.append(_before(k, self.reduction, 1 if self.channels_are_rows else run))
-        value = args.read(0, pixel // (t.oh * t.ow), z * self.group_inputs + channel, y, x)
-        return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0.0, "float32")) if conditions else value
+            conditions.append(k < self.reduction)
+        if pixel_lane is not None:  # maps are multiples of the run, rows are not
+            inside = pixel % (t.oh * t.ow) + pixel_lane
+            y, x = inside // t.w, inside % t.w
+        value = args.element(0, pixel // (t.oh * t.ow), z * self.group_inputs + channel + k_lane, y, x)
+        return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0.0, self.dtype)) if conditions else value
 
     def prim_func(self) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
+        if isinstance(self.tile, _mma.WarpTile):
+            return _mma.prim_func(self.product, self.tile, self.operands())
         return _gemm.prim_func(self.product, self.tile, self.operands())
-
-
-def _before(index: Any, size: int, run: int) -> Any:
-    """``index < size`` for every element of a run, or for none: the condition of a vector."""
-    return tirx.floordiv(index, run) < size // run if run > 1 else index < size
 
 
 def _largest_divisor(limit: int, *sizes: int) -> int:

@@ -53,7 +53,8 @@ class ConvGemmVariant(GpuVariant):
             product = instance._conv(task).product
             if splits > 1 and (product.k // splits < 4 * tile.bk or product.batch > 4):
                 continue
-            if not _occupancy.copies_evenly(tile, product.a_vector, product.b_vector):
+            even = _occupancy.copies_evenly(tile, product.a_vector, product.b_vector)
+            if not even or not _occupancy.enough_slices(product, tile):
                 continue
             scored.append((instance.model_s(task, machine), len(scored), instance))
         scored.sort(key=lambda item: item[:2])

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from te_kernels.cuda._base import as_float32
 from te_kernels.cuda._builder import block, guarded
 
 #: Values that one instruction reads from shared memory (16 bytes of float32).
@@ -39,6 +40,22 @@ RUN = 4
 _UNROLLED = 512
 #: Threads of a block that sums the splits: few, so that small results spread over the device.
 _SUM_THREADS = 128
+
+
+class Blocking(Protocol):
+    """What pads a product."""
+
+    @property
+    def bm(self) -> int:
+        """Rows of a block."""
+
+    @property
+    def bn(self) -> int:
+        """Columns of a block."""
+
+    @property
+    def bk(self) -> int:
+        """Length of a slice."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +98,12 @@ class Product:
     b_vector: int = 1
     store_vector: int = 1
 
-    def padded(self, tile: Tile) -> tuple[int, int, int]:
+    def padded(self, tile: Blocking) -> tuple[int, int, int]:
         """m, n and k in whole tiles, k in as many for each split."""
         slices = -(-self.k // (tile.bk * self.splits)) * self.splits
         return (-(-self.m // tile.bm) * tile.bm, -(-self.n // tile.bn) * tile.bn, slices * tile.bk)
 
-    def partial_bytes(self, tile: Tile) -> int:
+    def partial_bytes(self, tile: Blocking) -> int:
         """Partial sums in memory, when k is split."""
         m, n, _ = self.padded(tile)
         return 4 * self.batch * self.splits * m * n if self.splits > 1 else 0
@@ -96,19 +113,28 @@ class Product:
 class Operands:
     """The kernel's arguments and what they hold.
 
-    ``declare`` declares the arguments in the current builder; ``a(z, m, k)`` and ``b(z, k, n)`` are elements, zero
-    outside of the matrices; ``store(z, m, n, value)`` emits the statements that store one element of C.
+    ``declare`` declares the arguments in the current builder. ``a(z, m, k, lane)`` and ``b(z, k, n, lane)`` are the
+    elements ``lane`` behind ``k`` and ``n``, the starts of runs of ``a_vector`` and ``b_vector``; zero outside of the
+    matrices. ``store(z, m, n, value)`` emits the statements that store one element of C. ``before`` and ``after`` emit
+    blocks of their own, kernels before and after the product, which ``schedule`` binds. Elements are of ``dtype``.
     """
 
     declare: Callable[[], None]
-    a: Callable[[Any, Any, Any], Any]
-    b: Callable[[Any, Any, Any], Any]
+    a: Callable[[Any, Any, Any, Any], Any]
+    b: Callable[[Any, Any, Any, Any], Any]
     store: Callable[[Any, Any, Any, Any], None]
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    schedule: Callable[[Any], None] = lambda sch: None
+    dtype: str = "float32"
 
 
 def prim_func(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.PrimFunc:
     """The scheduled kernel."""
-    return _schedule(_algorithm(product, tile, operands), product, tile)
+    sch = tvm.s_tir.Schedule(_algorithm(product, tile, operands))
+    _schedule(sch, product, tile)
+    operands.schedule(sch)
+    return sch.mod["main"]
 
 
 def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.PrimFunc:
@@ -134,19 +160,25 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
         operands.declare()
-        a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size), "float32", scope="shared.dyn")
-        b_tile = T.sblock_alloc_buffer((z_size, k_size, n_size), "float32", scope="shared.dyn")
+        operands.before()
+        # copied run by run, so that the conditions of a copy are those of its run and not of its lanes
+        va, vb = product.a_vector, product.b_vector
+        a_tile = T.sblock_alloc_buffer((z_size, m_size, k_size // va, va), "float32", scope="shared.dyn")
+        b_tile = T.sblock_alloc_buffer((z_size, k_size, n_size // vb, vb), "float32", scope="shared.dyn")
         a_reg = T.sblock_alloc_buffer((*rows, k_size), "float32", scope="local")
         b_reg = T.sblock_alloc_buffer((*columns[:3], k_size, tile.tn), "float32", scope="local")
         acc = T.sblock_alloc_buffer((*rows, *columns[1:]), "float32", scope="local")
-        with block("a_tile", z_size, m_size, k_size) as (z, m, k):
-            T.buffer_store(a_tile, operands.a(z // splits, m, z % splits * k_size + k), [z, m, k])
-        with block("b_tile", z_size, k_size, n_size) as (z, k, n):
-            T.buffer_store(b_tile, operands.b(z // splits, z % splits * k_size + k, n), [z, k, n])
+        with block("a_tile", z_size, m_size, k_size // va, va) as (z, m, run, lane):
+            value = as_float32(operands.a(z // splits, m, z % splits * k_size + run * va, lane), operands.dtype)
+            T.buffer_store(a_tile, value, [z, m, run, lane])
+        with block("b_tile", z_size, k_size, n_size // vb, vb) as (z, k, run, lane):
+            value = as_float32(operands.b(z // splits, z % splits * k_size + k, run * vb, lane), operands.dtype)
+            T.buffer_store(b_tile, value, [z, k, run, lane])
         with block("a_reg", *rows, k_size) as (z, tile_m, thread, i, k):
-            T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k], [z, tile_m, thread, i, k])
+            T.buffer_store(a_reg, a_tile[z, m_of(tile_m, thread, i), k // va, k % va], [z, tile_m, thread, i, k])
         with block("b_reg", *columns[:3], k_size, tile.tn) as (z, tile_n, thread, k, j):
-            T.buffer_store(b_reg, b_tile[z, k, n_of(tile_n, thread, j)], [z, tile_n, thread, k, j])
+            n = n_of(tile_n, thread, j)
+            T.buffer_store(b_reg, b_tile[z, k, n // vb, n % vb], [z, tile_n, thread, k, j])
         with block("acc", *rows, *columns[1:], reductions=(k_size,)) as (z, tm, ty, i, tn, tx, j, k):
             where = [z, tm, ty, i, tn, tx, j]
             with T.init():
@@ -171,6 +203,7 @@ def _algorithm(product: Product, tile: Tile, operands: Operands) -> tvm.tirx.Pri
                 for split in range(1, splits):
                     total = total + partial[z * splits + split, m, n]
                 operands.store(z, m, n, total)
+        operands.after()
     return builder.get()
 
 
@@ -183,8 +216,7 @@ def _near(i: Any, size: int) -> Any:
     return tirx.floormod(i, RUN) if size > RUN else i
 
 
-def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx.PrimFunc:
-    sch = tvm.s_tir.Schedule(func)
+def _schedule(sch: Any, product: Product, tile: Tile) -> None:
     out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
     z, m_tile, m_thread, i, n_tile, n_thread, j = sch.get_loops(out)
     sch.reorder(z, m_tile, n_tile, m_thread, n_thread, i, j)
@@ -210,8 +242,8 @@ def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx
             sch.unroll(far)
         sch.vectorize(run)
         sch.unroll(rest[-1])
-    for name, vector in (("a_tile", product.a_vector), ("b_tile", product.b_vector)):
-        _copied_together(sch, sch.get_sblock(name), slices, vector, tile.threads)
+    for name in ("a_tile", "b_tile"):
+        _copied_together(sch, sch.get_sblock(name), slices, tile.threads)
     short = tile.tm * tile.tn * tile.bk <= _UNROLLED
     for loop in (*([k_outer] if short else []), k_inner, acc_i, acc_j):
         sch.unroll(loop)
@@ -222,7 +254,6 @@ def _schedule(func: tvm.tirx.PrimFunc, product: Product, tile: Tile) -> tvm.tirx
     sch.decompose_reduction(acc, slices)
     if product.splits > 1:
         _spread(sch, sch.get_sblock("sum"), product.store_vector)
-    return sch.mod["main"]
 
 
 def _spread(sch: Any, target: Any, vector: int) -> None:
@@ -234,12 +265,11 @@ def _spread(sch: Any, target: Any, vector: int) -> None:
     sch.vectorize(lanes)
 
 
-def _copied_together(sch: Any, copy: Any, loop: Any, vector: int, threads: int) -> None:
-    """All threads copy a slice, ``vector`` values at a time, neighbouring threads neighbouring values."""
+def _copied_together(sch: Any, copy: Any, loop: Any, threads: int) -> None:
+    """All threads copy a slice, a run at a time, neighbouring threads neighbouring runs."""
     sch.compute_at(copy, loop, preserve_unit_loops=True)
-    *_, outer, inner = sch.get_loops(copy)
-    fused = sch.fuse(outer, inner)
-    turns, thread, lanes = sch.split(fused, [None, threads, vector])
+    *_, outer, inner, lanes = sch.get_loops(copy)
+    turns, thread = sch.split(sch.fuse(outer, inner), [None, threads])
     sch.unroll(turns)
     sch.bind(thread, "threadIdx.x")
     sch.vectorize(lanes)

@@ -93,3 +93,8 @@ def tiles(machine: Gpu) -> Iterable[tuple[Tile, int]]:
 def copies_evenly(tile: Tile, a_vector: int, b_vector: int) -> bool:
     """Whether all threads copy alike: each slice is whole vectors a thread."""
     return not (tile.bm * tile.bk % (tile.threads * a_vector) or tile.bk * tile.bn % (tile.threads * b_vector))
+
+
+def enough_slices(product: Product, tile: Tile) -> bool:
+    """Whether every part of k fills the pipeline."""
+    return product.padded(tile)[2] // product.splits // tile.bk >= tile.stages
