@@ -177,8 +177,8 @@ def select(
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     foreign = options.target != "host"
     here = gpu_context(machine, options.target, "").device if isinstance(machine, Gpu) else device_name()
-    device = choose_device(log, log_target(machine), options.threads, options.device, here, foreign)
-    context = Context(log_target(machine), device, options.threads, tvm.__version__, listing.weights)
+    device = choose_device(log, log_target(machine), machine.threads, options.device, here, foreign)
+    context = Context(log_target(machine), device, machine.threads, tvm.__version__, listing.weights)
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     if isinstance(machine, Gpu):
         tuning = tuning_from_log(listing.everything, log, context, options.target, options.budget_s)
