@@ -9,7 +9,7 @@ import numpy as np
 import tvm
 
 from te_kernels.layout import Layout
-from te_kernels.task import DenseTask, OpaqueTask, Task
+from te_kernels.task import CastTask, DenseTask, OpaqueTask, Task
 from te_kernels.variant import Variant
 
 
@@ -23,14 +23,17 @@ class Case:
     expected: np.ndarray
 
 
-def make_case(task: Task, seed: int = 0) -> Case:
-    """Inputs are standard normal; weights are scaled by 1/sqrt(fan-in) so that results stay of order one."""
+def make_case(task: Task, seed: int = 0, dtype: str = "float32") -> Case:
+    """Inputs are standard normal; weights are scaled by 1/sqrt(fan-in) so that results stay of order one.
+
+    All are numbers that ``dtype`` can hold, so that the kernel and the oracle start from the same.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(task.key.encode())])
     positive = any(step.kind in ("sqrt", "pow_scalar") for step in task.steps)
 
     def draw(shape: tuple[int, ...]) -> np.ndarray:
         x = rng.standard_normal(shape, dtype=np.float32)
-        return np.abs(x) + np.float32(0.1) if positive else x
+        return np.asarray(np.abs(x) + np.float32(0.1) if positive else x, dtype).astype(np.float32)
 
     if isinstance(task, OpaqueTask):
         raise TypeError("opaque tasks are checked against their own lowering, not against numpy")
@@ -39,18 +42,32 @@ def make_case(task: Task, seed: int = 0) -> Case:
     for shape in task.param_shapes:
         value = draw(shape)
         fan_in = int(np.prod(shape[1:])) if len(shape) > 1 or isinstance(task, DenseTask) else 1
-        params.append(value / np.float32(max(1.0, fan_in) ** 0.5))
+        params.append((value / np.float32(max(1.0, fan_in) ** 0.5)).astype(dtype).astype(np.float32))
     return Case(task, inputs, params, task.reference(inputs, params))
 
 
-def arguments(case: Case, variant: Variant) -> list[tvm.runtime.Tensor]:
-    """Physical arguments of ``variant``; padding lanes of the inputs hold garbage, the output NaN, so leaks show."""
+def arguments(case: Case, variant: Variant, dtype: str = "float32") -> list[tvm.runtime.Tensor]:
+    """Physical arguments of ``variant`` in a network of type ``dtype``.
+
+    Padding lanes of the inputs hold garbage, the output NaN, so leaks show.
+    """
     layouts = variant.layouts(case.task)
-    arrays = [Layout(name).pack(x, fill=7.25) for name, x in zip(layouts.inputs, case.inputs, strict=True)]
-    arrays += [np.ascontiguousarray(p, dtype=np.float32) for p in variant.pack(case.task, case.params)]
+    task, before, after = case.task, dtype, dtype
+    if isinstance(task, CastTask):
+        before, after = task.source, task.dtype
+    arrays = [
+        Layout(name).pack(x, fill=7.25).astype(before) for name, x in zip(layouts.inputs, case.inputs, strict=True)
+    ]
+    for p in variant.pack(task, case.params):
+        arrays.append(np.ascontiguousarray(p, dtype=p.dtype if p.dtype == np.float16 else np.float32))
     out_shape = Layout(layouts.output).physical_shape(case.task.output_shape)
-    arrays.append(np.full(out_shape, np.nan, np.float32))
+    arrays.append(np.full(out_shape, np.nan, after))
     return [tvm.runtime.tensor(a) for a in arrays]
+
+
+def tolerance(variant: Variant, dtype: str = "float32") -> float:
+    """Largest relative error allowed: the variant's own, or what rounding to ``dtype`` costs where that is more."""
+    return variant.relative_error if dtype == "float32" else max(variant.relative_error, 2e-3)
 
 
 def relative_error(case: Case, variant: Variant, args: list[tvm.runtime.Tensor]) -> float:

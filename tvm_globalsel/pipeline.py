@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import tvm
 
-from te_kernels.gpu import FLOAT32, Gpu, machine_of
+from te_kernels.gpu import FLOAT32, Gpu, dtype_of, machine_of
 from te_kernels.machine import Machine, host_target
 from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
@@ -42,6 +42,7 @@ from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.memory_plan import arena_bytes
 from tvm_globalsel.offline import gpu_context, log_target, predictor, tuning_from_log
 from tvm_globalsel.plan import PLAN, make_plan
+from tvm_globalsel.precision import in_precision
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
 from tvm_globalsel.selection import (
@@ -172,7 +173,7 @@ def select(
     machine = describe_target(target, options)
     log = TuningLog(options.tuning_log or default_log())
 
-    listing = list_candidates(simplify(extract(module, names)), machine)
+    listing = list_candidates(in_precision(simplify(extract(module, names)), dtype_of(machine)), machine)
     network, found, moves = listing.network, listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     foreign = options.target != "host"

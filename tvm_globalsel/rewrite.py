@@ -15,10 +15,10 @@ from tvm import relax
 from tvm.tirx import IndexMap
 
 from te_kernels.generic.concat_in_place import ConcatInPlace
-from te_kernels.gpu import Gpu, dtype_of
+from te_kernels.gpu import FLOAT32, Gpu, dtype_of
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
-from te_kernels.task import OpaqueTask, Task, TransformTask, ViewTask
+from te_kernels.task import CastTask, OpaqueTask, Task, TransformTask, ViewTask
 from te_kernels.variant import Variant
 from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.graph import Network, Operator
@@ -105,8 +105,17 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
     ]
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
     shape = Layout(layouts.output).physical_shape(op.task.output_shape)
-    dtype = op.task.out_dtype if isinstance(op.task, OpaqueTask) else kernels.dtype
+    dtype = _out_dtype(op.task, kernels.dtype)
     return kernels.call(op.task, variant, [*args, *constants], relax.TensorType(shape, dtype))
+
+
+def _out_dtype(task: Task, inside: str) -> str:
+    """Type of an operator's value, where float32 values of the network are of type ``inside``."""
+    if isinstance(task, CastTask):
+        return task.dtype
+    if isinstance(task, OpaqueTask) and task.out_dtype != FLOAT32:
+        return task.out_dtype
+    return inside
 
 
 def _emit_transform(builder: relax.BlockBuilder, source: Any, task: TransformTask) -> Any:

@@ -66,16 +66,16 @@ class ConvGemm:
         pixels = t.n * t.oh * t.ow
         longest = self.longest_run
         run = _largest_divisor(longest, self.reduction_block, t.c if self.layouts.inputs[0] == "NHWC" else 0)
-        along_map = _largest_divisor(longest, t.oh * t.ow)
+        along_map = _largest_divisor(_gemm.RUN, t.oh * t.ow)  # results are finished in float32, 4 at a time
         if self.channels_are_rows:
-            load = along_map if t.pointwise and self.layouts.inputs[0] == "NCHW" else 1
+            load = _largest_divisor(longest, t.oh * t.ow) if t.pointwise and self.layouts.inputs[0] == "NCHW" else 1
             return _gemm.Product(
                 t.groups, self.group_outputs, pixels, self.reduction, self.splits, longest, load, along_map
             )
         block = Layout(self.layouts.output).block
         lanes = block if block and t.groups == 1 else 1  # padding lanes are stored as well
         stored = ceil_div(self.group_outputs, lanes) * lanes
-        store = _largest_divisor(longest, stored, block if block else t.k)
+        store = _largest_divisor(_gemm.RUN, stored, block if block else t.k)
         return _gemm.Product(t.groups, pixels, stored, self.reduction, self.splits, run, longest, store)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from te_kernels.cuda._base import GpuVariant, packed_constants
-from te_kernels.gpu import FLOAT16, Gpu
+from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout
 from te_kernels.variant import Layouts
 
@@ -37,11 +37,12 @@ class SameLayout(GpuVariant):
         return packed_constants(self.layout, params)
 
 
-def vector_of(layout: str, shape: tuple[int, ...], machine: Gpu, *channel_runs: int) -> int:
-    """Stored elements that one aligned access takes: up to 16 bytes, and no more than divides the innermost axis.
+def vector_of(layout: str, shape: tuple[int, ...], *channel_runs: int) -> int:
+    """Stored elements that one thread takes at once: 4, or what divides the innermost axis.
 
-    ``channel_runs`` are lengths of channels that a vector must not straddle, where channels are innermost.
+    Arithmetic is in float32, of which 4 fill the widest access. ``channel_runs`` are lengths of channels that a vector
+    must not straddle, where channels are innermost.
     """
     stored = Layout(layout).physical_shape(shape)
     runs = channel_runs if layout != "NCHW" else ()
-    return math.gcd(8 if machine.dtype == FLOAT16 else 4, stored[-1] if stored else 1, *runs)
+    return math.gcd(4, stored[-1] if stored else 1, *runs)

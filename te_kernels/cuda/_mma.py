@@ -124,7 +124,9 @@ def _schedule(sch: Any, product: Product, tile: WarpTile, tensorize: bool) -> No
     m_tile, m_warp, m_fragment, m_inner = sch.split(m, [None, m_warps, tile.wm, FRAGMENT])
     n_tile, n_warp, n_fragment, n_inner = sch.split(n, [None, n_warps, tile.wn, FRAGMENT])
     slices, k_fragment, k_inner = sch.split(k, [None, tile.bk // FRAGMENT, FRAGMENT])
-    sch.reorder(z, m_tile, n_tile, m_warp, n_warp, slices, k_fragment, m_fragment, n_fragment, m_inner, n_inner, k_inner)
+    sch.reorder(
+        z, m_tile, n_tile, m_warp, n_warp, slices, k_fragment, m_fragment, n_fragment, m_inner, n_inner, k_inner
+    )
     sch.bind(z, "blockIdx.y")
     tiles = sch.fuse(m_tile, n_tile)
     sch.bind(tiles, "blockIdx.x")
@@ -154,6 +156,8 @@ def _schedule(sch: Any, product: Product, tile: WarpTile, tensorize: bool) -> No
         "init": _fragment_loop(sch, fill), "load_a": _fragment_loop(sch, a_load), "load_b": _fragment_loop(sch, b_load),
         "compute": m_inner, "store": _fragment_loop(sch, c_tile),
     }  # fmt: skip
+    for loop in (k_fragment, m_fragment, n_fragment):
+        sch.unroll(loop)
     if tensorize:
         names = intrinsics()
         for part, loop in fragments.items():
@@ -185,4 +189,6 @@ def _fragment_loop(sch: Any, target: Any) -> Any:
     rows_far, rows_near = sch.split(rows, [None, FRAGMENT])
     columns_far, columns_near = sch.split(columns, [None, FRAGMENT])
     sch.reorder(rows_far, columns_far, rows_near, columns_near)
+    sch.unroll(rows_far)  # an array of fragments stays in registers only under constant indices
+    sch.unroll(columns_far)
     return rows_near

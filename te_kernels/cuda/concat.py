@@ -29,7 +29,7 @@ class CudaConcat(SameLayout):
     def prim_func(self, task: ConcatTask, machine: Gpu) -> tvm.tirx.PrimFunc:
         """One thread for each vector; vectors straddle no border between inputs."""
         ends = list(accumulate(task.channels))
-        vector = vector_of(self.layout, task.output_shape, machine, *ends)
+        vector = vector_of(self.layout, task.output_shape, *ends)
 
         def value(args: Arguments, n: Any, c: Any, h: Any, w: Any) -> Any:
             unit = vector if self.layout != "NCHW" else 1

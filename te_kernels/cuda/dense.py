@@ -21,7 +21,7 @@ from tvm.tirx.script import builder as T
 
 from te_kernels.cuda._base import Arguments, GpuVariant, as_float32, element_bytes, streaming_s
 from te_kernels.cuda._builder import block
-from te_kernels.gpu import FLOAT16, Gpu
+from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout
 from te_kernels.task import DenseTask
 from te_kernels.variant import Layouts, Reject
@@ -40,6 +40,7 @@ class CudaDense(GpuVariant):
 
     layout: str
     threads: int
+    dtype: str
 
     @classmethod
     def candidates(cls, task: DenseTask, machine: Gpu) -> Iterator[GpuVariant]:
@@ -48,10 +49,10 @@ class CudaDense(GpuVariant):
             raise Reject(f"a batch of {task.data_shape[0]} reads weights again for each row; the product covers it")
         for layout in (*machine.layouts, "plain"):
             if Layout(layout).reason_cannot_hold(task.data_shape) is None:
-                vectors = features(task, layout) // _vector(task, layout, machine)
+                vectors = features(task, layout) // _vector(task, layout)
                 first = max(32, min(256, 1 << max(0, (vectors // 2).bit_length() - 1)))
                 for threads in dict.fromkeys((first, max(32, first // 2))):
-                    yield cls(layout, threads)
+                    yield cls(layout, threads, machine.dtype)
 
     def layouts(self, task: DenseTask) -> Layouts:
         """Row-major rows out; the epilogue's tensors are such rows as well."""
@@ -59,7 +60,8 @@ class CudaDense(GpuVariant):
 
     def pack(self, task: DenseTask, params: list[np.ndarray]) -> list[np.ndarray]:
         """Weights ``[k, stored features]``; constants unchanged."""
-        return [stored_weights(task, self.layout, params[0]), *(np.asarray(p, np.float32) for p in params[1:])]
+        weights = stored_weights(task, self.layout, params[0]).astype(self.dtype)
+        return [weights, *(np.asarray(p, np.float32) for p in params[1:])]
 
     def prim_func(self, task: DenseTask, machine: Gpu) -> tvm.tirx.PrimFunc:
         """The kernel."""
@@ -84,7 +86,7 @@ class CudaDense(GpuVariant):
             with block("out", batch, task.k) as (n, k):
                 args.store(acc[n, k], n, k)
         sch = tvm.s_tir.Schedule(builder.get())
-        vector = _vector(task, self.layout, machine)
+        vector = _vector(task, self.layout)
         n, k, f = sch.get_loops(sch.get_sblock("acc"))
         turns, thread, lanes = sch.split(f, [None, self.threads, vector])
         sch.reorder(n, k, thread, turns, lanes)
@@ -117,5 +119,5 @@ def stored_weights(task: DenseTask, layout: str, weight: np.ndarray) -> np.ndarr
     return np.ascontiguousarray(stored.reshape(task.k, -1))
 
 
-def _vector(task: DenseTask, layout: str, machine: Gpu) -> int:
-    return math.gcd(8 if machine.dtype == FLOAT16 else 4, features(task, layout))
+def _vector(task: DenseTask, layout: str) -> int:
+    return math.gcd(4, features(task, layout))

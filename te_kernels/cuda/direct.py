@@ -81,7 +81,7 @@ class CudaDirect(GpuVariant):
         shape = (task.r, task.s, cg, padded_channels(self.layout, task.k))
         vector = 1
         if self.layout != "NCHW":
-            vector = vector_of(self.layout, task.output_shape, machine, *(() if kg == 1 and cg == 1 else (kg,)))
+            vector = vector_of(self.layout, task.output_shape, *(() if kg == 1 and cg == 1 else (kg,)))
         if kg > 1 and cg == 1:
             vector = math.gcd(vector, kg)
 

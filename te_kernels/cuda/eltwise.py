@@ -23,5 +23,5 @@ class CudaEltwise(SameLayout):
 
     def prim_func(self, task: EltwiseTask, machine: Gpu) -> tvm.tirx.PrimFunc:
         """One thread for each vector."""
-        vector = vector_of(self.layout, task.shape, machine)
+        vector = vector_of(self.layout, task.shape)
         return _flat.prim_func(task, self.layouts(task), machine, lambda args, *i: args.read(0, *i), vector)

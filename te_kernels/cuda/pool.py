@@ -50,7 +50,7 @@ class CudaPool(SameLayout):
             return acc / (down.count(h) * right.count(w)).astype("float32")
 
         combine = te.max if task.mode == "max" else lambda a, b: a + b
-        vector = vector_of(self.layout, task.output_shape, machine) if self.layout != "NCHW" else 1
+        vector = vector_of(self.layout, task.output_shape) if self.layout != "NCHW" else 1
         reduction = _flat.Reduction((task.r, task.s), start, combine, term, finish)
         return _flat.prim_func(task, self.layouts(task), machine, reduction, vector)
 

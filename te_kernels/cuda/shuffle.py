@@ -33,5 +33,5 @@ class CudaShuffle(SameLayout):
             c = tirx.min(c, tirx.const(channels - 1, "int32"))  # padding lanes: any finite value
             return args.read(0, n, c % task.groups * per_group + c // task.groups, h, w)
 
-        vector = vector_of(self.layout, task.shape, machine) if self.layout == "NCHW" else 1
+        vector = vector_of(self.layout, task.shape) if self.layout == "NCHW" else 1
         return _flat.prim_func(task, self.layouts(task), machine, value, vector)

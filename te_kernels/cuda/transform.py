@@ -54,7 +54,7 @@ class CudaTransform(GpuVariant):
         block = Layout(task.destination).block
         vector = 1
         if block or (Layout(task.source).block and task.destination == "NHWC"):
-            vector = vector_of(task.destination, task.shape, machine)
+            vector = vector_of(task.destination, task.shape)
 
         def value(args: Arguments, n: Any, c: Any, h: Any, w: Any) -> Any:
             if not block or channels % block == 0:

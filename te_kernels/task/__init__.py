@@ -9,9 +9,9 @@ from te_kernels.task.base import Shape, Task
 from te_kernels.task.channels import ConcatTask, EltwiseTask, LrnTask, ShuffleTask, SoftmaxTask
 from te_kernels.task.codec import TASK_TYPES, from_dict
 from te_kernels.task.layers import ConvTask, DenseTask, PoolTask
-from te_kernels.task.moves import OpaqueTask, TransformTask, ViewTask
+from te_kernels.task.moves import CastTask, OpaqueTask, TransformTask, ViewTask
 
 __all__ = [
-    "TASK_TYPES", "ConcatTask", "ConvTask", "DenseTask", "EltwiseTask", "LrnTask", "OpaqueTask", "PoolTask", "Shape",
-    "ShuffleTask", "SoftmaxTask", "Step", "Task", "TransformTask", "ViewTask", "from_dict",
+    "TASK_TYPES", "CastTask", "ConcatTask", "ConvTask", "DenseTask", "EltwiseTask", "LrnTask", "OpaqueTask",
+    "PoolTask", "Shape", "ShuffleTask", "SoftmaxTask", "Step", "Task", "TransformTask", "ViewTask", "from_dict",
 ]  # fmt: skip

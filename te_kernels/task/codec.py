@@ -11,14 +11,14 @@ from te_kernels.epilogue import Step
 from te_kernels.task.base import Task
 from te_kernels.task.channels import ConcatTask, EltwiseTask, LrnTask, ShuffleTask, SoftmaxTask
 from te_kernels.task.layers import ConvTask, DenseTask, PoolTask
-from te_kernels.task.moves import OpaqueTask, TransformTask, ViewTask
+from te_kernels.task.moves import CastTask, OpaqueTask, TransformTask, ViewTask
 
 _MAX_ELEMENTS = 1 << 31
 
 TASK_TYPES: dict[str, type[Task]] = {
     t.kind: t
     for t in (ConvTask, DenseTask, PoolTask, ConcatTask, EltwiseTask, LrnTask, SoftmaxTask, ShuffleTask,
-              TransformTask, ViewTask, OpaqueTask)
+              TransformTask, ViewTask, CastTask, OpaqueTask)
 }  # fmt: skip
 
 

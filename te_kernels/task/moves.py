@@ -57,6 +57,27 @@ class ViewTask(Task):
 
 
 @dataclass(frozen=True)
+class CastTask(Task):
+    """Conversion between the caller's float32 and the type inside of the network, ``source`` to ``dtype``."""
+
+    kind = "cast"
+    shape: Shape
+    source: str
+    dtype: str
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shape
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        return (self.shape,)
+
+    def _reference(self, inputs: list[np.ndarray], params: list[np.ndarray]) -> np.ndarray:
+        return inputs[0].astype(np.float64)
+
+
+@dataclass(frozen=True)
 class OpaqueTask(Task):
     """Any other operator, computed by TVM's own lowering in the caller's layout under our generic schedule.
 

@@ -15,8 +15,9 @@ import numpy as np
 import tvm
 
 from te_kernels.generic.concat_in_place import ALIGNMENT_BYTES
+from te_kernels.gpu import FLOAT32
 from te_kernels.layout import Layout
-from te_kernels.task import OpaqueTask, Task
+from te_kernels.task import CastTask, OpaqueTask, Task, ViewTask
 from te_kernels.variant import Variant
 from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.graph import Network
@@ -45,8 +46,7 @@ class Assembled:
         self, network: Network, selection: Selection, params: dict[str, list[np.ndarray]], function_of: FunctionOf,
         device: Any, dtype: str = "float32",
     ) -> None:  # fmt: skip
-        self._network, self._device, self._dtype = network, device, dtype
-        self._keep: list[Any] = []
+        self._network, self._device, self._dtypes = network, device, _dtypes(network, dtype)
         calls = _calls(network, selection, params)
         placed = self._place(calls)
         self._inputs = {v.name: placed[v.name, plain_layout(v.shape)] for v in network.inputs}
@@ -84,10 +84,10 @@ class Assembled:
         ends = [(name, plain_layout(shapes[name])) for name in self._network.outputs]
         forever = {root.get(place, place) for place in ends}
         placed = {
-            (v.name, plain_layout(v.shape)): tvm.runtime.empty(v.shape, self._dtype, self._device)
+            (v.name, plain_layout(v.shape)): tvm.runtime.empty(v.shape, v.dtype, self._device)
             for v in self._network.inputs
         }
-        free: dict[tuple[int, ...], list[Any]] = {}
+        free: dict[tuple[tuple[int, ...], str], list[Any]] = {}
         reshape = tvm.get_global_func("vm.builtin.reshape")
         for number, call in enumerate(calls):
             if call.kernel is None:
@@ -97,12 +97,14 @@ class Assembled:
             if call.writes in slices:
                 self._place_slices(slices[call.writes], list(slices), shape_of, placed)
             else:
-                stock = free.get(call.shape, [])
-                placed[call.writes] = stock.pop() if stock else tvm.runtime.empty(call.shape, self._dtype, self._device)
+                dtype = self._dtypes[call.writes[0]]
+                stock = free.get((call.shape, dtype), [])
+                placed[call.writes] = stock.pop() if stock else tvm.runtime.empty(call.shape, dtype, self._device)
             for place in {root.get(place, place) for place in call.reads}:
                 if last[place] == number and place not in forever and place in root:  # inputs are the caller's
                     tensor = placed[place]
-                    free.setdefault(tuple(int(size) for size in tensor.shape), []).append(tensor)
+                    key = (tuple(int(size) for size in tensor.shape), self._dtypes[place[0]])
+                    free.setdefault(key, []).append(tensor)
         return placed
 
     def _place_slices(
@@ -114,7 +116,7 @@ class Assembled:
         """
         if concat.writes in placed:
             return
-        whole = _aligned(concat.shape, self._dtype)
+        whole = _aligned(concat.shape, self._dtypes[concat.writes[0]])
         placed[concat.writes] = tvm.runtime.from_dlpack(whole)
         start = 0
         for (name, _), part in zip(concat.reads, concat.parts, strict=True):
@@ -125,7 +127,7 @@ class Assembled:
     def set_inputs(self, arrays: dict[str, np.ndarray]) -> None:
         """Copy inputs onto the device."""
         for name, tensor in self._inputs.items():
-            tensor.copyfrom(arrays[name].astype(self._dtype))
+            tensor.copyfrom(arrays[name])
 
     def run(self) -> None:
         """Start all kernels; on a GPU they are still running when this returns."""
@@ -163,6 +165,21 @@ def _calls(network: Network, selection: Selection, params: dict[str, list[np.nda
         calls.append(_Call(kernel, reads, packed, (op.name, layouts.output), shape, parts))
         transforms(op.name)
     return calls
+
+
+def _dtypes(network: Network, inside: str) -> dict[str, str]:
+    """Type of every value, where float32 values of the network are of type ``inside``."""
+    types = {value.name: value.dtype for value in network.inputs}
+    for op in network.operators:
+        task = op.task
+        if isinstance(task, CastTask):
+            types[op.name] = task.dtype
+        elif isinstance(task, ViewTask):
+            types[op.name] = types[op.inputs[0]]
+        else:
+            foreign = isinstance(task, OpaqueTask) and task.out_dtype != FLOAT32
+            types[op.name] = str(vars(task)["out_dtype"]) if foreign else inside
+    return types
 
 
 def _stored(task: Task, array: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 import tvm
 
 from te_kernels import check
-from te_kernels.gpu import FLOAT16, Gpu
+from te_kernels.gpu import FLOAT32, Gpu
 from te_kernels.layout import Layout
 from te_kernels.task import OpaqueTask, Task, from_dict
 from te_kernels.variant import Variant, from_knobs
@@ -30,8 +30,6 @@ _REPLAYS_IN_BLOCK = 3
 _REPLAY_S = 300e-6
 _MOST_CALLS = 128
 _SLOW_KERNEL_S = 0.05  # one run of such a kernel is measurement enough
-#: Sums are float32 in either precision; storing rounds 2**13 times as coarsely, but once.
-_HALF_TOLERANCE = 100
 
 
 def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -50,10 +48,10 @@ def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dic
         task, variant = from_dict(item["task"]), from_knobs(item["variant"], item["knobs"])
         kernel, oracle = module[f"kernel{index}"], f"oracle{index}"
         if isinstance(task, OpaqueTask):
-            args, error, params = *_check_opaque(kernel, module[oracle], task, device), 0
+            args, error, params = *_check_opaque(kernel, module[oracle], task, machine, device), 0
         else:
             args, error, params = *_check(kernel, task, variant, machine, device), len(task.param_shapes)
-        allowed = variant.relative_error * (_HALF_TOLERANCE if machine.dtype == FLOAT16 else 1)
+        allowed = check.tolerance(variant, machine.dtype)
         result["relative_error"] = error if math.isfinite(error) else None
         if not error <= allowed:
             shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
@@ -93,22 +91,14 @@ def _time_in_turns(timed: list[tuple[dict[str, Any], Any, list[list[Any]], float
 def _check(kernel: Any, task: Task, variant: Variant, machine: Gpu, device: Any) -> tuple[list[Any], float]:
     """(arguments, relative error) of one run."""
     case = _case(task, machine.dtype)
-    layouts = variant.layouts(task)
-    arrays = [
-        Layout(name).pack(x, fill=7.25).astype(machine.dtype)
-        for name, x in zip(layouts.inputs, case.inputs, strict=True)
-    ]
-    for param in variant.pack(task, case.params):
-        half = np.asarray(param).dtype == np.float16
-        arrays.append(np.ascontiguousarray(param, np.float16 if half else np.float32))
-    arrays.append(np.full(Layout(layouts.output).physical_shape(task.output_shape), np.nan, machine.dtype))
-    args = [tvm.runtime.tensor(array, device) for array in arrays]
+    whole = check.Case(task, case.inputs, case.params, case.expected)
+    args = [tvm.runtime.tensor(arg.numpy(), device) for arg in check.arguments(whole, variant, machine.dtype)]
     kernel(*args)
     device.sync()
     stored = args[-1].numpy()
     if not np.isfinite(stored).all():
         return args, math.inf
-    result = Layout(layouts.output).unpack(stored, task.output_shape)[case.samples].astype(np.float64)
+    result = Layout(variant.layouts(task).output).unpack(stored, task.output_shape)[case.samples].astype(np.float64)
     return args, float(np.abs(result - case.expected).max()) / (float(np.abs(case.expected).max()) or 1.0)
 
 
@@ -124,7 +114,7 @@ class _Case:
 
 @functools.lru_cache(maxsize=3)
 def _case(task: Task, dtype: str) -> _Case:
-    """Seeded; for float16 rounded before the oracle, so that the error is the kernel's own.
+    """Seeded.
 
     Of large batches the first, the last and the middle sample are compared (the oracles run on the host, in float64),
     all others only for being finite.
@@ -135,8 +125,7 @@ def _case(task: Task, dtype: str) -> _Case:
         part = resized(task, len(samples), batch)
     except ValueError:  # its first axis is no batch
         part, samples = task, list(range(batch))
-    case = check.make_case(part)
-    params = [array.astype(dtype).astype(np.float32) for array in case.params]
+    case = check.make_case(part, dtype=dtype)
     inputs = []
     rng = np.random.default_rng(0)
     for few, shape in zip(case.inputs, task.input_shapes, strict=True):
@@ -144,20 +133,25 @@ def _case(task: Task, dtype: str) -> _Case:
         if few.shape != shape:
             every = few[rng.integers(0, len(samples), batch)]  # the others are copies, which costs no random numbers
             every[samples] = few
-        inputs.append(every.astype(dtype).astype(np.float32))
-    return _Case(inputs, params, samples, part.reference([x[samples] for x in inputs], params))
+        inputs.append(every)
+    return _Case(inputs, case.params, samples, case.expected)
 
 
-def _check_opaque(kernel: Any, oracle: Any, task: OpaqueTask, device: Any) -> tuple[list[Any], float]:
+def _check_opaque(kernel: Any, oracle: Any, task: OpaqueTask, machine: Gpu, device: Any) -> tuple[list[Any], float]:
     rng = np.random.default_rng(0)
     arrays = []
     for shape, dtype in zip((*task.shapes, *task.constant_shapes), task.dtypes, strict=True):
         floating = dtype.startswith("float")
-        arrays.append(rng.standard_normal(shape).astype(dtype) if floating else rng.integers(0, 2, shape).astype(dtype))
+        array = rng.standard_normal(shape).astype(machine.dtype) if floating else rng.integers(0, 2, shape)
+        arrays.append(array.astype(dtype))
     expected = tvm.runtime.empty(task.out_shape, task.out_dtype)
     oracle(*[tvm.runtime.tensor(np.array(a, order="C")) for a in arrays], expected)
-    args = [tvm.runtime.tensor(np.array(a, order="C"), device) for a in arrays]
-    args.append(tvm.runtime.empty(task.out_shape, task.out_dtype, device))
+    # inside of a float16 network its inputs and its output are float16, its constants are what they were
+    inside = [machine.dtype if dtype == FLOAT32 else dtype for dtype in task.dtypes[: len(task.shapes)]]
+    stored = [*inside, *task.dtypes[len(task.shapes) :]]
+    args = [tvm.runtime.tensor(np.array(a, t, order="C"), device) for a, t in zip(arrays, stored, strict=True)]
+    out_dtype = machine.dtype if task.out_dtype == FLOAT32 else task.out_dtype
+    args.append(tvm.runtime.empty(task.out_shape, out_dtype, device))
     kernel(*args)
     device.sync()
     got, wanted = args[-1].numpy().astype(np.float64), expected.numpy().astype(np.float64)

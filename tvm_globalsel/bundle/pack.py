@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tvm
 
-from te_kernels.gpu import Gpu
+from te_kernels.gpu import Gpu, dtype_of
 from te_kernels.machine import Machine
 from tvm_globalsel.bundle import launch
 from tvm_globalsel.bundle.archive import BundleWriter
@@ -30,6 +30,7 @@ from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.offline import log_target
 from tvm_globalsel.pipeline import Listing, Options, Say, default_log, describe_target, list_candidates, parse_target
+from tvm_globalsel.precision import in_precision
 
 _MANIFEST_BYTES = 60  # of one kernel, compressed; seen were 12 to 14
 Progress = Callable[[int, int, str], None]
@@ -75,7 +76,7 @@ def pack_tuning(
     listings, networks = [], []
     for model in models:
         for batch, network in _networks(model, options, packing.batches):
-            listings.append(list_candidates(network, machine))
+            listings.append(list_candidates(in_precision(network, dtype_of(machine)), machine))
             networks.append(_packed_network(model, batch, listings[-1]))
     kernels = kernels_of(listings)
     wanted = unknown(kernels, options, machine)

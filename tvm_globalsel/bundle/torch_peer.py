@@ -159,6 +159,8 @@ def run_task(torch: Any, task: dict[str, Any], args: list[Any], params: list[Any
         x, used = torch.softmax(x, task["axis"]), 1
     elif kind == "view":
         x, used = x.reshape(task["to_shape"]), 1
+    elif kind == "cast":
+        x, used = x.to(getattr(torch, task["dtype"])), 1
     elif kind == "shuffle":
         x, used = f.channel_shuffle(x, task["groups"]), 1
     else:
