@@ -20,14 +20,15 @@ _UNROLL = 8
 _CACHE_LINE_FLOATS = 16
 
 
-def fma(machine: Machine, iterations: int) -> tuple[tvm.tirx.PrimFunc, int]:
+def fma(machine: Machine, iterations: int, threads: int = 1) -> tuple[tvm.tirx.PrimFunc, int]:
     """``acc = acc * x + y`` on independent accumulators that never leave their registers; (kernel, FLOPs).
 
-    Arguments: ``factors`` (x, then y: two vectors), ``out`` (one vector for each accumulator). A chain advances once
-    in the latency of an FMA (4 or 5 cycles), two units start two each cycle: from 10 accumulators on, both are busy.
+    Arguments: ``factors`` (x, then y: two vectors), ``out`` (one vector for each accumulator of each thread). A chain
+    advances once in the latency of an FMA (4 or 5 cycles), two units start two each cycle: from 10 accumulators on,
+    both are busy. Several threads do the same work each.
     """
     lanes, chains = machine.vector_lanes, machine.vector_registers - 4
-    factors, out = _tir.argument("factors", (2 * lanes,)), _tir.argument("out", (chains * lanes,))
+    factors, out = _tir.argument("factors", (2 * lanes,)), _tir.argument("out", (threads * chains * lanes,))
     acc, allocation = _tir.local("acc", chains * lanes)
     x, y = (tirx.Var(name, f"float32x{lanes}") for name in ("x", "y"))
     every = [_tir.int32(chain * lanes) for chain in range(chains)]
@@ -35,15 +36,21 @@ def fma(machine: Machine, iterations: int) -> tuple[tvm.tirx.PrimFunc, int]:
     def advance(_: Any) -> Any:
         return _tir.sequence([acc.store(at, acc.vector(at, lanes) * x + y) for at in every])
 
-    body = [
-        tirx.Bind(x, factors.vector(_tir.int32(0), lanes)),
-        tirx.Bind(y, factors.vector(_tir.int32(lanes), lanes)),
-        allocation,
-        *[acc.store(at, out.vector(at, lanes)) for at in every],
-        _tir.loop(iterations, advance, "i"),
-        *[out.store(at, acc.vector(at, lanes)) for at in every],
-    ]
-    return _tir.prim_func([factors, out], _tir.sequence(body)), 2 * chains * lanes * iterations
+    def work(thread: Any) -> Any:
+        base = thread * (chains * lanes)
+        return _tir.sequence(
+            [
+                tirx.Bind(x, factors.vector(_tir.int32(0), lanes)),
+                tirx.Bind(y, factors.vector(_tir.int32(lanes), lanes)),
+                allocation,
+                *[acc.store(at, out.vector(base + at, lanes)) for at in every],
+                _tir.loop(iterations, advance, "i"),
+                *[out.store(base + at, acc.vector(at, lanes)) for at in every],
+            ]
+        )
+
+    body = _tir.loop(threads, work, "thread", parallel=True)
+    return _tir.prim_func([factors, out], body), 2 * chains * lanes * iterations * threads
 
 
 def read(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:

@@ -1,18 +1,24 @@
-"""Compile the rewritten module and export it as one shared library."""
+"""Compile the rewritten module and export it: a shared library, and the weights apart from it."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax
 
 from tvm_globalsel import build_cuda
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.memory_plan import planning
+from tvm_globalsel.weights import DTYPES
 
 LIBRARY = "model.so"
+#: Smaller constants stay in the library: each one taken out of it is an argument more to pass.
+_LEAST_BYTES = 4096
 
 
 def vm_pipeline() -> tvm.transform.Pass:
@@ -34,11 +40,74 @@ def vm_pipeline() -> tvm.transform.Pass:
     )
 
 
+@dataclass(frozen=True)
+class Built:
+    """An executable whose ``main`` takes ``weights`` as further arguments behind the network's inputs."""
+
+    executable: relax.VMExecutable
+    weights: tuple[np.ndarray, ...]
+
+
 def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
-    """Relax executable of a module whose operators are scheduled kernels and views only."""
+    """Relax executable of a module whose operators are scheduled kernels and views only; weights are inside."""
     if target.kind.name == "cuda":
         return build_cuda.build(module, target)
     return tvm.compile(module, target=target, relax_pipeline=vm_pipeline())
+
+
+def build_apart(module: tvm.IRModule, target: tvm.target.Target) -> Built:
+    """The same with the large constants of ``main`` taken out, for deployment (on a GPU they stay inside)."""
+    if target.kind.name == "cuda":
+        return Built(build_cuda.build(module, target), ())
+    outside = WeightsAsArguments()
+    pipeline = tvm.transform.Sequential([vm_pipeline(), outside])
+    executable = tvm.compile(module, target=target, relax_pipeline=pipeline)
+    return Built(executable, tuple(outside.weights))
+
+
+@tvm.transform.module_pass(opt_level=0, name="WeightsAsArguments")
+class WeightsAsArguments:
+    """Large constants of ``main`` become its last arguments, in the order of ``weights``.
+
+    To run behind VMShapeLower, which would check each argument's shape in every call; the runtime checks them once.
+    """
+
+    def __init__(self) -> None:
+        self.weights: list[np.ndarray] = []
+
+    def transform_module(self, mod: tvm.IRModule, ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        """The module with the longer ``main``."""
+        self.weights = []
+        extractor = _ConstantsToVariables(mod)
+        main = extractor.visit_expr(mod["main"])
+        self.weights += [np.from_dlpack(constant.value) for constant in extractor.constants]
+        longer = relax.Function(
+            [*main.params, *extractor.variables], main.body, main.ret_ty, is_pure=main.is_pure, attrs=main.attrs
+        )
+        changed = tvm.IRModule(dict(mod.functions.items()), attrs=mod.attrs)
+        changed[mod.get_global_var("main")] = longer
+        return changed
+
+
+@relax.expr_functor.mutator
+class _ConstantsToVariables(relax.PyExprMutator):
+    def __init__(self, mod: tvm.IRModule) -> None:
+        super().__init__(mod)
+        self.constants: list[Any] = []
+        self.variables: list[Any] = []
+
+    def visit_generic_const_(self, constant: Any) -> Any:
+        ty = constant.ty
+        if not isinstance(ty, relax.TensorType) or str(constant.value.dtype) not in DTYPES:
+            return constant
+        if np.from_dlpack(constant.value).nbytes < _LEAST_BYTES:
+            return constant
+        for known, variable in zip(self.constants, self.variables, strict=True):
+            if known.same_as(constant):
+                return variable
+        self.constants.append(constant)
+        self.variables.append(relax.Var(f"weight{len(self.variables)}", ty))
+        return self.variables[-1]
 
 
 def export(executable: relax.VMExecutable, folder: Path) -> Path:

@@ -19,10 +19,14 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.background import exit_interrupted
+from tvm_globalsel.bench import command as bench_command
 from tvm_globalsel.cli_bundle import add_commands
 from tvm_globalsel.errors import UserError
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+_SOLVERS = "pbqp, milp, local, greedy, single:LAYOUT, family:NAME (its convolutions, else sum2d) or sum2d"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
-    c = command("compile", _compile, "compile an ONNX model into a folder: model.so and plan.json")
-    c.add_argument("model", type=Path, metavar="MODEL.onnx")
+    summary = "compile an ONNX model or a Caffe network into a folder: model.so, weights.bin and plan.json"
+    c = command("compile", _compile, summary)
+    c.add_argument("model", type=Path, metavar="MODEL", help="MODEL.onnx, or NET.prototxt")
     c.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     c.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     c.add_argument("--precision", default="float32", choices=("float32", "float16"),
@@ -75,9 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
     c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
-    c.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
+    c.add_argument("--solver", default="pbqp", type=_solver, help=_SOLVERS)
     c.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
     c.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
+    c.add_argument("--weights", type=Path, metavar="FILE", help="the .caffemodel of a .prototxt")
     c.add_argument("--max-memory", type=_bytes, metavar="BYTES", help="peak of activations, workspace and weights")
     c.add_argument("--max-error", type=_error, metavar="E", help="most accumulated relative error of the operators")
     c.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT",
@@ -93,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     r.add_argument("--input", type=Path, metavar="X.npz", help="arrays by input name (default: seeded random)")
     r.add_argument("--output", type=Path, metavar="Y.npz")
     r.add_argument("--repeat", type=_positive, metavar="N", help="time N runs: median and minimum")
+    r.add_argument("--warmup", type=_count, default=3, metavar="N", help="runs before the timed ones (default 3)")
     r.add_argument("--threads", type=_positive, metavar="N", help="default: those it was compiled for")
     r.add_argument("--json", action="store_true")
 
@@ -103,9 +110,10 @@ def _parser() -> argparse.ArgumentParser:
 
     k = command("check", _check, "compare a compiled folder with ONNX Runtime on seeded inputs")
     k.add_argument("folder", type=Path, metavar="DIR")
-    k.add_argument("model", type=Path, metavar="MODEL.onnx")
+    k.add_argument("model", type=Path, metavar="MODEL", help="MODEL.onnx, or NET.prototxt")
     k.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error allowed (default 1e-4)")
     k.add_argument("--seed-weights", type=_seed, metavar="N", help="default: as it was compiled")
+    k.add_argument("--weights", type=Path, metavar="FILE", help="the .caffemodel of a .prototxt")
 
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
@@ -114,23 +122,31 @@ def _parser() -> argparse.ArgumentParser:
     s = command("solve", _solve, "solve cost tables of triNNity's form: the optimum and what others would choose")
     s.add_argument("--trinnity", type=Path, required=True, metavar="DIR",
                    help="folder with algorithms.csv, primitives.csv and transforms.csv")  # fmt: skip
-    s.add_argument("--solver", default="pbqp", type=_solver, help="pbqp, milp, local, greedy, single:LAYOUT or sum2d")
+    s.add_argument("--solver", default="pbqp", type=_solver, help=_SOLVERS)
     s.add_argument("--json", action="store_true")
 
     p = command("pareto", _pareto, "the fronts of time against memory and of time against accumulated error")
-    p.add_argument("model", type=Path, metavar="MODEL.onnx")
+    p.add_argument("model", type=Path, metavar="MODEL", help="MODEL.onnx, or NET.prototxt")
     p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     p.add_argument("--threads", type=_positive, default=1, metavar="N")
     p.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
     p.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     p.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
     p.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
+    p.add_argument("--weights", type=Path, metavar="FILE", help="the .caffemodel of a .prototxt")
     p.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT")
     p.add_argument("--forbid", action="append", default=[], metavar="VARIANT")
     p.add_argument("--device", metavar="NAME", help="whose measurements in the log")
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
     p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
     p.add_argument("--json", action="store_true")
+
+    b = command("bench", bench_command.run, "whole networks against other engines, in turns, probed")
+    b.add_argument("--threads", type=_positive, default=1, metavar="N")
+    b.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    b.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="for measuring a network")
+    b.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
+    bench_command.add_arguments(b)
 
     add_commands(command, _positive, _bytes, _shape, _seed)
     return parser
@@ -140,6 +156,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
     return value
 
 
@@ -200,9 +223,9 @@ def _pin(text: str) -> tuple[str, str]:
 
 
 def _solver(text: str) -> str:
-    if text in ("pbqp", "milp", "local", "greedy", "sum2d", "exhaustive") or text.startswith("single:"):
+    if text in ("pbqp", "milp", "local", "greedy", "sum2d", "exhaustive") or text.startswith(("single:", "family:")):
         return text
-    raise argparse.ArgumentTypeError("choose pbqp, milp, local, greedy, single:LAYOUT, sum2d or exhaustive")
+    raise argparse.ArgumentTypeError(f"choose {_SOLVERS.partition(' (')[0]}, sum2d or exhaustive")
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -234,7 +257,7 @@ def _compile(args: argparse.Namespace) -> int:
     options = Options(
         target=args.target, precision=args.precision, threads=args.threads, tuning_log=args.tuning_log,
         budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
-        dump_dir=args.dump_dir, device=args.device,
+        dump_dir=args.dump_dir, device=args.device, weights=args.weights,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):
@@ -257,7 +280,7 @@ def _run(args: argparse.Namespace) -> int:
             raise UserError(f"{args.output}: cannot be written ({error.strerror})", "choose another file") from error
     result["outputs"] = {name: list(array.shape) for name, array in outputs.items()}
     if args.repeat:
-        taken = deployed.latencies_s(arrays, args.repeat)
+        taken = deployed.latencies_s(arrays, args.repeat, args.warmup)
         result |= {"median_ms": statistics.median(taken) * 1e3, "min_ms": min(taken) * 1e3, "repeat": args.repeat}
     if args.json:
         print(json.dumps(result))
@@ -299,7 +322,7 @@ def _explain(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from tvm_globalsel.verify import verify
 
-    verdict = verify(args.folder, args.model, args.seed_weights, args.tolerance)
+    verdict = verify(args.folder, args.model, args.seed_weights, args.tolerance, weights=args.weights)
     word = "agrees with" if verdict.passed else "DIFFERS from"
     print(f"{word} ONNX Runtime: relative error {verdict.relative_error:.2e} "
           f"(allowed {verdict.tolerance:.0e}, {verdict.samples} seeded inputs)")  # fmt: skip
@@ -335,6 +358,7 @@ def _pareto(args: argparse.Namespace) -> int:
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
         shapes=dict(args.shape), seed_weights=args.seed_weights, device=args.device,
+        weights=args.weights,
         demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):

@@ -217,6 +217,8 @@ def answer(network: Network, costs: Costs, problem: Problem, demands: Demands, s
             f"no plan {'satisfies --pin and --forbid' if pinned else 'exists'}: {error}",
             "drop one of them" if pinned else "give it more time with --budget",
         ) from error
+    except ValueError as error:
+        raise UserError(f"--solver {solver}: {error}", "choose one of those") from error
     needs = account(network, costs, problem)
     if solver != "milp" and not _broken(needs, free, demands):
         return free

@@ -33,7 +33,8 @@ from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
 from tvm_globalsel.devices import choose_device, known_of
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
-from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.frontends.onnx import import_onnx
+from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
@@ -53,6 +54,7 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+from tvm_globalsel.weights import WEIGHTS, write_weights
 
 if TYPE_CHECKING:
     from tvm_globalsel.limits import Point
@@ -64,8 +66,9 @@ class Options:
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
     ``tuning_log`` is the log file (None: the user's cache folder); ``device`` whose measurements in it count (None:
-    this machine's; for another target than the host's see ``devices``); ``demands`` are side constraints on the plan.
-    ``precision`` is what a CUDA network computes in: float32, or float16 with sums in float32.
+    this machine's; for another target than the host's see ``devices``); ``weights`` is a Caffe network's
+    ``.caffemodel``; ``demands`` are side constraints on the plan. ``precision`` is what a CUDA network computes in:
+    float32, or float16 with sums in float32.
     """
 
     target: str = "host"
@@ -76,6 +79,7 @@ class Options:
     solver: str = "pbqp"
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     seed_weights: int | None = None
+    weights: Path | None = None
     dump_dir: Path | None = None
     device: str | None = None
     demands: Demands = field(default_factory=Demands)
@@ -118,24 +122,23 @@ def compile(
     progress: Progress | None = None,
     say: Say = lambda text: None,
 ) -> Compiled:
-    """Compile an ONNX model into the folder ``output``: ``model.so`` and ``plan.json``.
+    """Compile an ONNX model or a Caffe network into ``output``: ``model.so``, ``weights.bin`` and ``plan.json``.
 
     Raises :class:`UserError` with a message that names what was wrong, where, and what to do.
     """
     options = options or Options()
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     folder = writable_folder(Path(output))
-    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    prepared = prepare(loaded, options.shapes, options.seed_weights)
+    prepared = read_model(model, options.shapes, options.seed_weights, options.weights)
     imported = import_onnx(prepared, label)
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
     selected = select(imported.module, options, imported.names, progress, say, dump)
     selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
-    executable = building.build(lowered, selected.target)
+    built = building.build_apart(lowered, selected.target)
     plan = make_plan(selected, label, imported.input_names, imported.output_names, options.seed_weights)
-    deploy(executable, plan, folder)
+    deploy(built, plan, folder)
     return Compiled(folder, plan)
 
 
@@ -212,8 +215,7 @@ def pareto(
     options = options or Options()
     options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
-    loaded = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    imported = import_onnx(prepare(loaded, options.shapes, options.seed_weights), label)
+    imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
     selected = select(imported.module, options, imported.names, progress, say)
     needs = account(selected.network, selected.costs, selected.selection.problem)
     seconds = options.demands.time_limit_s
@@ -275,13 +277,14 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
         selected = dataclasses.replace(selected, selection=again)
 
 
-def deploy(executable: Any, plan: dict[str, Any], folder: Path) -> None:
-    """Write ``model.so`` and ``plan.json``; the folder changes only when both are complete."""
+def deploy(built: building.Built, plan: dict[str, Any], folder: Path) -> None:
+    """Write ``model.so``, ``weights.bin`` and ``plan.json``; the folder changes only when all are complete."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        library = building.export(executable, Path(temporary))
-        plan = {**plan, "library": fingerprint(library)}
+        library = building.export(built.executable, Path(temporary))
+        record = write_weights(built.weights, Path(temporary) / WEIGHTS)
+        plan = {**plan, "library": fingerprint(library), "weights": record}
         (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n")
-        for name in (building.LIBRARY, PLAN):
+        for name in (building.LIBRARY, WEIGHTS, PLAN):
             os.replace(Path(temporary) / name, folder / name)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tvm_globalsel.selection import Transform
 
 PLAN = "plan.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def make_plan(

@@ -100,7 +100,7 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
     packed = [
-        np.array(p, p.dtype if opaque or p.dtype == np.float16 else np.float32, order="C")
+        np.asarray(p, p.dtype if opaque or p.dtype == np.float16 else np.float32, order="C")  # relax.const copies
         for p in variant.pack(op.task, list(op.params))
     ]
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import numpy as np
 
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.runtime_cuda import open_device
+from tvm_globalsel.weights import WEIGHTS, check_record, read_weights
 
 _LIBRARY, _PLAN = "model.so", "plan.json"
+_FORMAT = 2
 _MAX_PLAN_BYTES = 256 << 20
 _MAX_THREADS = 1024
 _RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
+_BOUND = "main_with_weights"
 
 
 def read_plan(folder: str | Path) -> dict[str, Any]:
@@ -30,13 +34,14 @@ def read_plan(folder: str | Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_PLAN_BYTES:
             raise UserError(f"{path}: larger than any plan", "compile the model again")
         plan = json.loads(path.read_text())
-        if not isinstance(plan, dict) or plan.get("format") != 1:
+        if not isinstance(plan, dict) or plan.get("format") != _FORMAT:
             raise ValueError("it is not a plan of this version")
         threads, library = plan["threads"], plan["library"]
         if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
             raise ValueError("its thread count is out of range")
         str(library["sha256"]), int(library["bytes"]), list(plan["nodes"])
         str(plan["target"]["kind"]), str(plan["target"].get("arch", ""))
+        check_record(plan["weights"])
         for value in [*plan["inputs"], *plan["outputs"]]:
             if not isinstance(value["name"], str) or not all(0 <= int(size) < 1 << 31 for size in value["shape"]):
                 raise ValueError("an input or output is malformed")
@@ -90,12 +95,23 @@ class Deployed:
         try:
             module = load_module(str(library.resolve()))
             self._vm = VirtualMachine(module, self._device)
+            self._main = self._with_weights(tvm.runtime.from_dlpack)
+        except UserError:
+            raise
         except Exception as error:  # a damaged or foreign library fails in many ways
             message = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             raise UserError(
                 f"{library}: cannot be loaded ({message})", "compile the model on this kind of machine"
             ) from error
         self._tensor = tvm.runtime.tensor
+
+    def _with_weights(self, tensor_of: Callable[[np.ndarray], Any]) -> Any:
+        """``main`` of the network's inputs alone: ``save_function`` binds a function's last arguments."""
+        weights = read_weights(self.folder / WEIGHTS, self.plan["weights"])
+        if not weights:
+            return self._vm["main"]
+        self._vm.save_function("main", _BOUND, *[tensor_of(array) for array in weights])
+        return self._vm[_BOUND]
 
     def check_inputs(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Arrays in the module's order, or :class:`UserError` naming the input that does not fit."""
@@ -119,16 +135,21 @@ class Deployed:
         results = self._call([self._tensor(a, self._device) for a in self.check_inputs(arrays)])
         return {o["name"]: r.numpy() for o, r in zip(self.plan["outputs"], results, strict=True)}
 
+    def bound(self, arrays: dict[str, np.ndarray]) -> Callable[[], list[Any]]:
+        """A function that runs one inference on these inputs and returns TVM's tensors, in the order of the outputs."""
+        tensors = [self._tensor(a, self._device) for a in self.check_inputs(arrays)]
+        return lambda: self._call(tensors)
+
     def latencies_s(self, arrays: dict[str, np.ndarray], repeat: int, warmup: int = 3) -> list[float]:
         """Seconds of ``repeat`` inferences after ``warmup`` more; inputs and outputs stay on the device."""
-        tensors = [self._tensor(a, self._device) for a in self.check_inputs(arrays)]
+        call = self.bound(arrays)
         for _ in range(warmup):
-            self._call(tensors)
+            call()
         self._device.sync()
         taken = []
         for _ in range(repeat):
             start = time.perf_counter()
-            self._call(tensors)
+            call()
             self._device.sync()
             taken.append(time.perf_counter() - start)
         return taken
@@ -144,5 +165,5 @@ class Deployed:
         }
 
     def _call(self, tensors: list[Any]) -> list[Any]:
-        result = self._vm["main"](*tensors)
+        result = self._main(*tensors)
         return [result] if hasattr(result, "numpy") else list(result)

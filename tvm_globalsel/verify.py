@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from tvm_globalsel.errors import UserError
-from tvm_globalsel.frontends.onnx import load_model, prepare
+from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.runtime import Deployed
 
 TOLERANCE = 1e-4
@@ -32,14 +32,14 @@ class Verdict:
 
 def verify(
     folder: str | Path, model: str | Path, seed_weights: int | None = None, tolerance: float = TOLERANCE,
-    samples: int = 2,
+    samples: int = 2, weights: Path | None = None,
 ) -> Verdict:  # fmt: skip
-    """Run both on ``samples`` seeded inputs. The model must be the one that was compiled (same seed of weights)."""
+    """Run both on ``samples`` seeded inputs. The model must be the one that was compiled, with the same weights."""
     deployed = Deployed(folder)
     shapes = {i["name"]: tuple(i["shape"]) for i in deployed.plan["inputs"]}
-    if seed_weights is None:
+    if seed_weights is None and weights is None:
         seed_weights = deployed.plan.get("seed_weights")
-    session = reference_session(prepare(load_model(model), shapes, seed_weights))
+    session = reference_session(read_model(model, shapes, seed_weights, weights))
     names = [o.name for o in session.get_outputs()]
     if names != [o["name"] for o in deployed.plan["outputs"]]:
         raise UserError(

@@ -182,7 +182,7 @@ def test_explain_gives_exact_reasons(tiny: tuple[Path, Path]) -> None:
 
 
 def test_damaged_library_is_refused_before_it_is_loaded(tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("model.so", "plan.json"):
+    for name in ("model.so", "plan.json", "weights.bin"):
         (tmp_path / name).write_bytes((tiny[1] / name).read_bytes())
     whole = (tmp_path / "model.so").read_bytes()
     (tmp_path / "model.so").write_bytes(whole[:5000])

@@ -30,7 +30,7 @@ def test_tiny_agrees_with_onnx_runtime(tiny: tuple[Path, Path]) -> None:
     done = command("check", folder, model)
     assert done.returncode == 0, done.stderr
     assert "agrees with ONNX Runtime" in done.stdout
-    assert sorted(p.name for p in folder.iterdir()) == ["model.so", "plan.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["model.so", "plan.json", "weights.bin"]
 
 
 def test_check_fails_for_other_weights(tiny: tuple[Path, Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from tests.solve.networks import KINDS, small
 from tests.solve.trinnity import alexnet
 from tvm_globalsel.problem import Infeasible, NodeChoices, Problem, plan_cost
 from tvm_globalsel.solve import exhaustive, pbqp, solve
+from tvm_globalsel.solve.family import families as families_of
 from tvm_globalsel.solve.restrict import restricted
 from tvm_globalsel.solve.single import only_in
 
@@ -53,6 +56,32 @@ def test_single_layout_is_the_best_within_its_restriction(kind: str, seed: int) 
         assert solve(problem, f"single:L{layout}").cost_s == pytest.approx(costs.min(), rel=1e-12)
     except Infeasible:
         assert costs.min() == np.inf
+
+
+@COMMON
+@given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1))
+def test_a_family_alone_leaves_what_it_cannot_do_to_the_textbook_loops(kind: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    nodes = []
+    for node in small(kind, seed).nodes:
+        families = ["sum2d", *random.choice(["winograd", "direct"], node.size - 1)]
+        nodes.append(dataclasses.replace(node, families=tuple(families if node.size > 1 else [""])))
+    problem = dataclasses.replace(small(kind, seed), nodes=tuple(nodes))
+    allowed = []
+    for node in nodes:
+        finite = np.isfinite(node.costs_s)
+        own = [number for number, name in enumerate(node.families) if name == "winograd" and finite[number]]
+        allowed.append(np.isin(np.arange(node.size), own or [0]) if node.size > 1 else np.ones(1, dtype=bool))
+    try:
+        found = solve(problem, "family:winograd")
+    except Infeasible:
+        assert exhaustive.all_costs(restricted(problem, allowed)).min() == np.inf
+        return
+    except ValueError as error:
+        assert "winograd" not in families_of(problem) and "no convolution has the family" in str(error)
+        return
+    assert found.solver == "family:winograd" and not found.optimal
+    assert found.cost_s == pytest.approx(exhaustive.all_costs(restricted(problem, allowed)).min(), rel=1e-12)
 
 
 @COMMON

@@ -1,1 +1,1 @@
-"""Measuring single kernels against the machine's limits and against other engines (scripts/kernel_peaks)."""
+"""Benchmarks: single kernels (scripts/kernel_peaks) and whole networks (globalsel bench) against other engines."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tvm
@@ -25,6 +25,8 @@ _CPU_SHARE = 0.95
 _ATTEMPTS = 6
 _PROBE_ITERATIONS = 20_000
 _ELEMENTS_MULTIPLE = 128
+
+_Block = TypeVar("_Block")
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,16 @@ class Timing:
 
 
 class Gauge:
-    """Probes on one thread, compiled once. ``peak_gflops`` is the best rate the FMA probe has reached so far."""
+    """Probes, compiled once. ``peak_gflops`` is the best rate the FMA probe has reached so far, on all ``threads``."""
 
-    def __init__(self, target: tvm.target.Target, machine: Machine) -> None:
-        self._target, self._machine = target, machine
-        func, self._probe_flops = probes.fma(machine, _PROBE_ITERATIONS)
+    def __init__(self, target: tvm.target.Target, machine: Machine, threads: int = 1) -> None:
+        self._target, self._machine, self._threads = target, machine, threads
+        # waking another thread must not count beside the work
+        iterations = _PROBE_ITERATIONS if threads == 1 else 10 * _PROBE_ITERATIONS
+        func, self._probe_flops = probes.fma(machine, iterations, threads)
         lanes = machine.vector_lanes
         factors = np.repeat(np.array([0.5, 1.0], np.float32), lanes)
-        sums = np.ones((machine.vector_registers - 4) * lanes, np.float32)
+        sums = np.ones(threads * (machine.vector_registers - 4) * lanes, np.float32)
         self._arguments = [tvm.runtime.tensor(factors), tvm.runtime.tensor(sums)]
         self._evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=2)
         self.peak_gflops = 0.0
@@ -69,7 +73,13 @@ class Gauge:
 
     def probe_gflops(self) -> float:
         """One run of the probe (under a millisecond); raises the peak when it was faster than any before."""
-        rate = self._probe_flops / min(self._evaluator(*self._arguments).results) / 1e9
+        allowed = os.sched_getaffinity(0)
+        if self._threads > 1:  # TVM binds its worker i to CPU i, but leaves this thread where it is: maybe on the same
+            os.sched_setaffinity(0, {min(allowed)})
+        try:
+            rate = self._probe_flops / min(self._evaluator(*self._arguments).results) / 1e9
+        finally:
+            os.sched_setaffinity(0, allowed)
         self.peak_gflops = max(self.peak_gflops, rate)
         return rate
 
@@ -78,20 +88,26 @@ class Gauge:
 
         ``cpu_share`` tells which part of the block's time its process had the CPU, where that is not this process.
         """
-        best, least = Timing(0.0, 0.0), -1.0
+        seconds, rate = self.undisturbed(block, cpu_share)
+        return Timing(seconds, rate)
+
+    def undisturbed(
+        self, block: Callable[[], _Block], cpu_share: Callable[[], float] | None = None
+    ) -> tuple[_Block, float]:
+        """What ``block`` returns in that attempt, and the lower of the two probe rates around it, in GFLOP/s."""
+        attempts: list[tuple[float, _Block, float]] = []
         for _ in range(_ATTEMPTS):
             before = self.probe_gflops()
             wall, cpu = time.perf_counter(), time.process_time()
-            seconds = block()
+            result = block()
             share = (time.process_time() - cpu) / (time.perf_counter() - wall) if cpu_share is None else cpu_share()
             rate = min(before, self.probe_gflops())
-            undisturbed = min(rate / self.peak_gflops / UNDISTURBED, share / _CPU_SHARE)
-            if undisturbed > least:
-                best, least = Timing(seconds, rate), undisturbed
-            if undisturbed >= 1:
-                return best
+            attempts.append((min(rate / self.peak_gflops / UNDISTURBED, share / _CPU_SHARE), result, rate))
+            if attempts[-1][0] >= 1:
+                return result, rate
         self.slowed_blocks += 1
-        return best
+        _, result, rate = max(attempts, key=lambda attempt: attempt[0])
+        return result, rate
 
     def bandwidths(self) -> tuple[Bandwidth, ...]:
         """Of L2, L3 and memory."""
@@ -123,5 +139,10 @@ class Gauge:
 
 def stay_on_one_cpu() -> None:
     """Keep this process and those it starts on the CPU where it runs: probe and probed share what happens to it."""
+    stay_on_cpus(1)
+
+
+def stay_on_cpus(count: int) -> None:
+    """The same on ``count`` CPUs: the last one, or the first ones, to which TVM binds the threads of its pool."""
     cpus = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cpus[-1]})
+    os.sched_setaffinity(0, set(cpus[-1:] if count == 1 else cpus[:count]))

@@ -24,7 +24,8 @@ from tvm_globalsel.bundle.runtime_files import device_files, extra_modules, own_
 from tvm_globalsel.candidates import measuring_order
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract
-from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
+from tvm_globalsel.frontends.onnx import import_onnx
+from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context, TuningLog
@@ -91,7 +92,7 @@ def pack_tuning(
 
 def _networks(model: Path, options: Options, batches: tuple[int, ...]) -> list[tuple[int, Network]]:
     """The model's network at every batch size; 0 stands for the model's own."""
-    imported = import_onnx(prepare(load_model(model), options.shapes, options.seed_weights), str(model))
+    imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), str(model))
     network = simplify(extract(imported.module, imported.names))
     try:
         return [(batch, with_batch(network, batch) if batch else network) for batch in batches or (0,)]

@@ -40,7 +40,7 @@ def inputs(network: Network) -> dict[str, np.ndarray]:
         value.name: np.stack([
             np.random.default_rng([zlib.crc32(value.name.encode()), i]).standard_normal(value.shape[1:], np.float32)
             for i in range(value.shape[0])
-        ])
+        ]).astype(value.dtype)
         for value in network.inputs
     }  # fmt: skip
 

@@ -36,7 +36,7 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
     _needs(console, plan)
-    console.print(f"wrote {folder}/model.so and {folder}/plan.json", highlight=False, soft_wrap=True)
+    console.print(f"wrote model.so, weights.bin and plan.json into {folder}", highlight=False, soft_wrap=True)
 
 
 def explain(plan: dict[str, Any]) -> None:

@@ -6,19 +6,19 @@ from importlib import import_module
 
 from tvm_globalsel.problem import Problem, Solution
 
-#: Names of the solvers; ``single`` is followed by a colon and a layout.
-SOLVERS = ("pbqp", "milp", "exhaustive", "local", "greedy", "single:<layout>", "sum2d")
+#: Names of the solvers; ``single`` is followed by a colon and a layout, ``family`` by a colon and a family of variants.
+SOLVERS = ("pbqp", "milp", "exhaustive", "local", "greedy", "single:<layout>", "family:<name>", "sum2d")
 
 
 def solve(problem: Problem, solver: str = "pbqp") -> Solution:
     """Solve with the solver called ``solver``, one of :data:`SOLVERS`.
 
-    Raises ValueError for an unknown name or layout, Infeasible when no plan has a finite cost.
+    Raises ValueError for an unknown name, layout or family, Infeasible when no plan has a finite cost.
     """
     arguments: tuple[str, ...] = ()
-    name, colon, layout = solver.partition(":")
-    if f"{name}:<layout>" in SOLVERS and layout:
-        arguments = (layout,)
+    name, colon, argument = solver.partition(":")
+    if argument and any(known.startswith(f"{name}:<") for known in SOLVERS):
+        arguments = (argument,)
     elif name not in SOLVERS or colon:
         raise ValueError(f"there is no solver {solver!r}; known are {', '.join(SOLVERS)}")
     # imported on demand: milp alone needs scipy.optimize, which takes longer to import than most networks to solve
