@@ -56,7 +56,10 @@ def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable
 
 
 def build_apart(module: tvm.IRModule, target: tvm.target.Target) -> Built:
-    """The same with the large constants of ``main`` taken out, for deployment (on a GPU they stay inside)."""
+    """The same with the large constants of ``main`` taken out, for deployment.
+
+    Not those of a CUDA module: a captured graph holds the addresses of its weights, which are constants there.
+    """
     if target.kind.name == "cuda":
         return Built(build_cuda.build(module, target), ())
     outside = WeightsAsArguments()

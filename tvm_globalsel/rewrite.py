@@ -70,7 +70,7 @@ class Kernels:
 
     def __init__(self, builder: relax.BlockBuilder, machine: Machine | Gpu) -> None:
         self._builder = builder
-        self._machine = machine
+        self.machine = machine
         self.dtype = dtype_of(machine)
         self._known: dict[tuple[str, str], tuple[Any, list[Any]]] = {}
 
@@ -78,9 +78,9 @@ class Kernels:
         """GlobalVar of the scheduled kernel, and the types of the scratch tensors it takes behind its output."""
         key = (task.key, variant.label)
         if key not in self._known:
-            func = variant.prim_func(task, self._machine).without_attr("global_symbol")
+            func = variant.prim_func(task, self.machine).without_attr("global_symbol")
             func = func.with_attr("op_pattern", _OPAQUE_PATTERN)
-            func, scratch = hoisted(func) if isinstance(self._machine, Gpu) else (func, [])
+            func, scratch = hoisted(func) if isinstance(self.machine, Gpu) else (func, [])
             self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}"), scratch
         return self._known[key]
 
@@ -99,9 +99,11 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any])
         return relax.op.concat(args, axis=1)
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
+    params = variant.pack(op.task, list(op.params))
+    kept = ("float16",) if isinstance(kernels.machine, Gpu) else ()
     packed = [
-        np.asarray(p, p.dtype if opaque or p.dtype == np.float16 else np.float32, order="C")  # relax.const copies
-        for p in variant.pack(op.task, list(op.params))
+        np.asarray(p, p.dtype if opaque or str(p.dtype) in kept else np.float32, order="C")  # relax.const copies
+        for p in params
     ]
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
     shape = Layout(layouts.output).physical_shape(op.task.output_shape)

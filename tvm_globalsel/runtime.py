@@ -40,8 +40,8 @@ def read_plan(folder: str | Path) -> dict[str, Any]:
         if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
             raise ValueError("its thread count is out of range")
         str(library["sha256"]), int(library["bytes"]), list(plan["nodes"])
-        str(plan["target"]["kind"]), str(plan["target"].get("arch", ""))
         check_record(plan["weights"])
+        str(plan["target"]["kind"]), str(plan["target"].get("arch", ""))
         for value in [*plan["inputs"], *plan["outputs"]]:
             if not isinstance(value["name"], str) or not all(0 <= int(size) < 1 << 31 for size in value["shape"]):
                 raise ValueError("an input or output is malformed")

@@ -122,9 +122,9 @@ def test_a_binary_is_embedded_and_what_lacks_a_device_says_so(tmp_path: Path) ->
 def test_scratch_memory_is_planned_and_launches_are_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What k split needs is an output of the call; the kernels between the first and the last are one graph."""
     monkeypatch.setattr(build_cuda, "has_nvcc", lambda: False)
-    net = nets.NetBuilder((1, 512, 7, 7))
-    x = net.node("Relu", [net.conv("x", 512, 128, 1)])
-    model = net.model(net.conv(net.node("Relu", [net.conv(x, 128, 128, 3, 1, 1)]), 128, 64, 1))
+    net = nets.NetBuilder((1, 256, 7, 7))
+    x = net.node("Relu", [net.conv("x", 256, 256, 3, 1, 1)])
+    model = net.model(net.conv(net.node("Relu", [net.conv(x, 256, 256, 3, 1, 1)]), 256, 64, 3, 1, 1))
     chosen = selected(model, options(budget_s=0.0, tuning_log=tmp_path / "log.jsonl"))
     splits = [m.variant.knobs.get("splits", 1) for m in chosen.selection.variants.values()]
     assert max(splits) > 1
