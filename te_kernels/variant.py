@@ -56,7 +56,7 @@ class Variant:
     task_type: ClassVar[type[Task]]
     #: Kinds of targets that the variant can be built for.
     kinds: ClassVar[tuple[str, ...]] = ("llvm",)
-    #: Largest |error| relative to the largest |reference| element, in float32; checked on every measurement.
+    #: What :meth:`error_bound` is for variants of which every instance is equally exact.
     relative_error: ClassVar[float] = 2e-5
     #: Nothing is run, so the time is zero and nothing is measured: the choice is one of names and addresses only.
     needs_no_kernel: ClassVar[bool] = False
@@ -77,6 +77,10 @@ class Variant:
     def prim_func(self, task: Any, machine: Any) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
         raise NotImplementedError
+
+    def error_bound(self, task: Any) -> float:
+        """Largest |error| relative to the largest |reference| element, in float32; checked on every measurement."""
+        return self.relative_error
 
     def workspace_bytes(self, task: Any) -> int:
         """Scratch memory the kernel allocates beside its arguments."""

@@ -148,7 +148,7 @@ def account(network: Network, costs: Costs, problem: Problem, only: Solution | N
                 continue
             workspace[index][number] = measured.variant.workspace_bytes(op.task)
             weights[index][number] = packed_bytes(op.task, measured.variant, _described(op))
-            errors[index][number] = _error(measured)
+            errors[index][number] = _error(op.task, measured)
     held = [index if problem.consumers[index] else last for index in range(len(problem.nodes))]
     for index in range(len(problem.nodes) - 1, -1, -1):
         op_index = index - first
@@ -180,11 +180,11 @@ def _tensor_bytes(shape: tuple[int, ...], layouts: tuple[str, ...]) -> np.ndarra
     ], dtype=float)  # fmt: skip
 
 
-def _error(measured: Measured) -> float:
+def _error(task: Task, measured: Measured) -> float:
     if measured.variant.needs_no_kernel:
         return 0.0
     known = measured.record.relative_error if measured.record else None
-    return known if known is not None else measured.variant.relative_error
+    return known if known is not None else measured.variant.error_bound(task)
 
 
 def _described(op: Operator) -> tuple[tuple[tuple[int, ...], str], ...]:

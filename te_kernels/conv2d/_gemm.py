@@ -20,6 +20,11 @@ Multiplication", ASAP 2017; there for the whole map at once, here for a block of
 
 With ``im2row`` the input rows are first spelt out as rows of a matrix, [position, r, s, c], for one block of output
 rows at a time so that they stay in L2; the products then read nothing but contiguous memory.
+
+``mec`` spells out one axis only: [w, y, s, c] for output columns w and input rows y. The windows of the output rows at
+one w are overlapping stretches of it, r rows long and one stride apart, so that the matrix is r times (for stride 1)
+smaller than im2row's and its products are still over contiguous memory (Cho and Brand, "MEC: Memory-efficient
+Convolution for Deep Neural Network", ICML 2017, algorithm 2; there for the whole map, here for a block of rows).
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ from te_kernels.variant import Layouts, epilogue_placeholders
 class Plan:
     """A direct geometry, its layout, and what one block of the reduction is.
 
-    ``chunk`` is the number of the geometry's ``reduction_block``s in it. ``form`` is ``direct`` or ``im2row``, or
+    ``chunk`` is the number of the geometry's ``reduction_block``s in it. ``form`` is ``direct``, ``im2row``, ``mec`` or
     ``kn2``: each block of the reduction is one element of the window with all channels.
     """
 
@@ -59,13 +64,21 @@ class Plan:
         return t.c // t.groups // self.geometry.reduction_block // self.chunk
 
     @property
+    def lowered(self) -> bool:
+        """Whether the tiles read a matrix made of the input."""
+        return self.form in ("im2row", "mec")
+
+    @property
     def constant_length(self) -> int:
         """Length of the packed per-channel constants."""
         return cdiv(self.geometry.task.k, self.geometry.tile.lanes) * self.geometry.tile.lanes
 
 
 def _source(plan: Plan, data: te.Tensor) -> te.Tensor:
-    """What the tiles read: the input, its padded copy, or im2row's [n, h, w, r, s, c] (h, w of the output)."""
+    """What the tiles read: the input, its padded copy, [n, h, w, r, s, c] of im2row or [n, w, y, s, c] of MEC.
+
+    h and w are those of the output, y is a row of the padded input.
+    """
     geometry, layout = plan.geometry, Layout(plan.layout)
     t = geometry.task
     (top, left, _, _), (sh, sw), (dh, dw) = t.pad, t.stride, t.dilation
@@ -79,6 +92,12 @@ def _source(plan: Plan, data: te.Tensor) -> te.Tensor:
         return te.compute(
             (t.n, rows, columns, t.r, t.s, t.c),
             lambda n, h, w, r, s, c: read(n, c, h * sh + r * dh - top, w * sw + s * dw - left),
+            name="source",
+        )
+    if plan.form == "mec":
+        return te.compute(
+            (t.n, geometry.pixel_tiles * geometry.tile.pixels, geometry.padded_input[0], t.s, t.c),
+            lambda n, w, y, s, c: read(n, c, y - top, w * sw + s * dw - left),
             name="source",
         )
     if not geometry.needs_copy:
@@ -116,6 +135,8 @@ def compute(plan: Plan, layouts: Layouts) -> list[te.Tensor]:
         c = g * cg + block * cb + ci
         if plan.form == "im2row":
             x = source[n, h, w, r, s, c]
+        elif plan.form == "mec":
+            x = source[n, w, h * t.stride[0] + r * t.dilation[0], s, c]
         elif geometry.flat:
             x = source[layout.physical_index(n, c, w // t.w, w % t.w)]
         else:
@@ -178,7 +199,7 @@ def prim_func(plan: Plan, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFu
     sch.reorder(kc, tho, two, thi, twi, tv, tlane)
     sch.compute_at(partial, two, preserve_unit_loops=True)
     sch.set_scope(partial, 0, "local")
-    if plan.form == "im2row" or geometry.needs_copy:
+    if plan.lowered or geometry.needs_copy:
         copy = sch.get_sblock("source")
         sch.compute_at(copy, par, preserve_unit_loops=True)
         extent = Layout(plan.layout).block or t.c
@@ -204,8 +225,11 @@ def rows_in_block(plan: Plan, machine: Machine) -> int:
         tile_row = 4 * tile.rows * geometry.pixel_tiles * tile.pixels * t.c * t.r * t.s
         halo = 0
     else:
-        tile_row = 4 * t.c * geometry.padded_input[1] * t.stride[0] * tile.rows
-        halo = 4 * t.c * geometry.padded_input[1] * (t.r - 1) * t.dilation[0]
+        columns = geometry.padded_input[1]
+        if plan.form == "mec":
+            columns = geometry.pixel_tiles * tile.pixels * t.s
+        tile_row = 4 * t.c * columns * t.stride[0] * tile.rows
+        halo = 4 * t.c * columns * (t.r - 1) * t.dilation[0]
     return _even(geometry.row_tiles, (machine.l2_bytes // 2 - halo) // tile_row, machine.threads)
 
 
@@ -224,7 +248,7 @@ def _even(total: int, limit: int, threads: int) -> int:
 
 
 def workspace_bytes(plan: Plan) -> int:
-    """Copy of the input rows (for the whole map at most), im2row matrix, and totals of one block."""
+    """Copy of the input rows (for the whole map at most), matrix of im2row or MEC, and totals of one block."""
     geometry = plan.geometry
     t, tile = geometry.task, geometry.tile
     positions = geometry.row_tiles * tile.rows * geometry.pixel_tiles * tile.pixels
@@ -232,4 +256,6 @@ def workspace_bytes(plan: Plan) -> int:
     if plan.form == "im2row":
         return totals + 4 * positions * t.c * t.r * t.s
     rows, columns = geometry.padded_input
+    if plan.form == "mec":
+        return totals + 4 * t.c * rows * geometry.pixel_tiles * tile.pixels * t.s
     return totals + (4 * t.c * rows * columns if geometry.needs_copy else 0)

@@ -41,7 +41,8 @@ def _efficiency(geometry: Geometry, machine: Machine) -> float:
     useful = t.oh * t.ow / positions * t.k / (geometry.channel_blocks * geometry.channels * t.groups)
     latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
     # two loads a cycle beside two multiply-adds; a shifted vector touches two cache lines
-    unaligned = 1.7 if geometry.source == "shifted" and t.s > 1 else 1.0
+    shifts = t.s > 1 if geometry.source == "shifted" else geometry.source == "strips" and t.ow % geometry.lanes > 0
+    unaligned = 1.7 if shifts else 1.0
     ports = min(1.0, accumulators / (unaligned * geometry.vectors + geometry.channels))
     per_block = t.k // t.groups * t.r * t.s * t.c  # multiply-adds for each position
     copied = geometry.source_bytes / 4 / (geometry.tiles * geometry.tile)

@@ -18,6 +18,8 @@ broadcasts ``channels`` weights:
 - ``shifted``: the padded rows, split by stride phase; element (r, s) is the line moved by ``a*row + b``. Rows keep the
   padding between them, so (s-1)*dilation positions of each row are computed for nothing;
 - ``columns``: the im2col buffer, one line for each c, r, s; no position is wasted, the buffer is r*s times as large;
+- ``strips``: the compact matrix of MEC (Cho and Brand, ICML 2017), lowered along the width only: one line of padded
+  input rows for each c, s, of which element r is moved by whole rows; no position is wasted, s times as large;
 - ``none``: the input itself, for a 1x1 convolution whose map the tiles divide.
 
 In the ``kn2`` form of ``shifted``, r and s are the outermost loops over a part of k: r*s products of 1x1 convolutions,
@@ -87,6 +89,8 @@ class Geometry:
         t = self.task
         if self.source == "columns":
             return t.r, t.s
+        if self.source == "strips":
+            return max(i * t.dilation[0] % t.stride[0] for i in range(t.r)) + 1, t.s
         phases = [
             max(i * d % st for i in range(n)) + 1 for n, d, st in zip((t.r, t.s), t.dilation, t.stride, strict=True)
         ]
@@ -97,8 +101,9 @@ class Geometry:
         """Rows of ``row`` floats in one line of the source, overshoot included."""
         t = self.task
         furthest = self.tiles * self.tile
-        if self.source == "shifted":
+        if self.source in ("shifted", "strips"):
             furthest += (t.r - 1) * t.dilation[0] // t.stride[0] * self.row
+        if self.source == "shifted":
             furthest += (t.s - 1) * t.dilation[1] // t.stride[1]
         return cdiv(furthest, self.row)
 
@@ -141,11 +146,11 @@ def _source(geometry: Geometry, data: te.Tensor) -> te.Tensor:
     """The lines that one block of rows reads: [n, row block, c, plane, plane, row, column]."""
     t = geometry.task
     (top, left, _, _), (sh, sw), (dh, dw) = t.pad, t.stride, t.dilation
-    columns = geometry.source == "columns"
+    columns, strips = geometry.source == "columns", geometry.source == "strips"
 
     def element(n: Any, block: Any, c: Any, i: Any, j: Any, h: Any, w: Any) -> Any:
         y = (block * geometry.rows + h) * sh + (i * dh if columns else i) - top
-        x = w * sw + (j * dw if columns else j) - left
+        x = w * sw + (j * dw if columns or strips else j) - left
         zero = tirx.const(0.0, "float32")
         in_row = tirx.if_then_else(tirx.all(x >= 0, x < t.w), data[n, c, y, x], zero)
         return tirx.if_then_else(tirx.all(y >= 0, y < t.h), in_row, zero)
@@ -177,6 +182,9 @@ def compute(geometry: Geometry) -> list[te.Tensor]:
             x = data[n, channel, p // t.w, p % t.w]
         elif geometry.source == "columns":
             x = source[n, block, channel, r, s, q // geometry.row, q % geometry.row]
+        elif geometry.source == "strips":
+            q = q + r * dh // sh * geometry.row
+            x = source[n, block, channel, r * dh % sh, s, q // geometry.row, q % geometry.row]
         else:
             q = q + r * dh // sh * geometry.row + s * dw // sw
             x = source[n, block, channel, r * dh % sh, s * dw % sw, q // geometry.row, q % geometry.row]
@@ -289,7 +297,7 @@ def _groups_together(geometry: Geometry, machine: Machine) -> int:
 def _part_padding(sch: tvm.s_tir.Schedule, geometry: Geometry) -> None:
     """Copy the columns that lie inside the input for every line without a condition, so that LLVM vectorises them."""
     t = geometry.task
-    last_line = (t.s - 1) * t.dilation[1] if geometry.source == "columns" else geometry.planes[1] - 1
+    last_line = geometry.planes[1] - 1 if geometry.source == "shifted" else (t.s - 1) * t.dilation[1]
     first = cdiv(t.pad[1], t.stride[1])
     end = min((t.w - 1 + t.pad[1] - last_line) // t.stride[1] + 1, geometry.row)
     if end - first >= geometry.lanes // 2 and (first > 0 or end < geometry.row):

@@ -42,6 +42,16 @@ class Matrices:
         """Products per ``m`` outputs: ``m + r - 1``."""
         return self.m + self.r - 1
 
+    @property
+    def amplification(self) -> float:
+        """By how much the root mean square of a rounding error grows between a product and the worst output.
+
+        For independent operands of variance 1 an output has variance ``r``, and a product rounded to 1 + d puts
+        ``d A[i, a] (G g)[a] (B^T d)[a]`` into output ``i``. Sums over both axes multiply.
+        """
+        a, g, b = (np.square(np.array(matrix, dtype=np.float64)) for matrix in (self.at, self.g, self.bt))
+        return float(np.sqrt((a @ (g.sum(1) * b.sum(1))).max() / self.r))
+
 
 def transform_weight(rows: Matrices, columns: Matrices, weight: np.ndarray) -> np.ndarray:
     """``(..., r, s)`` to ``(..., rows.size, columns.size)`` in float64: ``G g G^T``."""

@@ -88,7 +88,7 @@ class Running:
         self._arguments = check.arguments(case, variant)
         self._module["main"](*self._arguments)
         self.relative_error = check.relative_error(case, variant, self._arguments)
-        if not self.relative_error <= variant.relative_error:
+        if not self.relative_error <= variant.error_bound(case.task):
             raise RuntimeError(f"{variant.label} on {case.task}: relative error {self.relative_error:.2e}")
         self._evaluator: Any = None
 

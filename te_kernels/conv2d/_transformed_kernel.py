@@ -1,16 +1,16 @@
-"""Winograd convolution F(m x m, r x s), stride 1, per block of tiles: the kernel behind every winograd variant.
+"""Convolution by tiles in a transformed space, stride 1: the kernel behind every winograd and fft variant.
 
-    Y = A^T [ sum_c (G g G^T) * (B^T d B) ] A            d: (m+r-1) x (m+s-1) input tile, Y: m x m output tile
+    Y = A [ sum_c (G g) * (B d) ]                        d: tile of the input, Y: tile of the output
 
-(tiles of 1 x m for kernels of one row). With ``a`` the positions of a tile in the transformed space, ``t`` the tiles
-and V lanes of a vector:
+(``_tile_transform``). With ``a`` the positions of a tile in the transformed space, ``t`` the tiles and V lanes of a
+vector:
 
     for block of tiles:                                      parallel (or one block: its loops are parallel instead)
-      V[a, t, c] = B^T d B                                   1 tile x V channels at a time, in registers
+      V[a, t, c] = B d                                       1 tile x V channels at a time, in registers
       for chunk of output channels:
         for a: for k in chunk: for register tile:            M[a, t, k] = sum_c V[a, t, c] * U[a, c, k]
           acc[tiles, vectors, V] += broadcast(V) * U         c innermost; U streams, V comes from L1 / L2
-        Y = A^T M A, epilogue, store                         1 tile x V channels at a time, in registers
+        Y = A M, epilogue, store                             1 tile x V channels at a time, in registers
 
 While a slice ``U[a, :, k]`` is multiplied with every register tile of the block, the next one is prefetched evenly:
 left to the hardware, slices beyond L2 arrive in bursts during the first register tile, with the memory idle after.
@@ -29,8 +29,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._winograd_geometry import Geometry
-from te_kernels.conv2d._winograd_transforms import InputTransform, OutputTransform, guarded, vector_registers, workspace
+from te_kernels.conv2d._map_tiles import guarded, vector_registers
+from te_kernels.conv2d._transformed_geometry import Geometry
+from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles, workspace
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.variant import Layouts
@@ -57,8 +58,8 @@ class _Emitter:
         count = ep.channel_count(t.steps)
         constants = [self._argument(f"channel{i}", (g.padded_constants,)) for i in range(count)]
         out = self._argument("out", out_shape)
-        self.input = InputTransform(g, self.in_layout, data)
-        self.output = OutputTransform(g, self.out_layout, out, tensors, constants)
+        self.input = InputTiles(g, self.in_layout, data)
+        self.output = OutputTiles(g, self.out_layout, out, tensors, constants)
         # the inner loop follows memory: neighbouring tiles of one channel block, or the channels of one tile
         outer, inner = g.register_tiles, g.input_vectors
         if self.in_layout.block:
@@ -88,8 +89,17 @@ class _Emitter:
             tile = block * b.block + tb * b.tile + i
             if g.blocks * b.block > g.tiles or g.register_tiles * b.tile > b.block:
                 tile = tirx.min(tile, g.tiles - 1)  # past the end: any finite numbers
-            target = T.Bind(((tb * g.input_vectors + vector) * b.tile + i) * b.lanes)
-            self.input.emit(tile, vector, transformed, target)
+            target = T.Bind(self._transformed_at(tb, vector, 0) + i * b.lanes)
+
+            def write(a: Any, lane: Any, value: Any, target: Any = target) -> None:
+                T.buffer_store(transformed, value, [target + a * g.input_panel + lane])
+
+            self.input.emit(tile, vector, write)
+
+    def _transformed_at(self, tb: Any, vector: Any, a: Any) -> Any:
+        """Where V of a register tile and a vector of input channels begins, at position ``a``."""
+        g, b = self.g, self.b
+        return a * g.input_panel + (tb * g.input_vectors + vector) * (b.tile * b.lanes)
 
     def _chunk(self, transformed: Any, block: Any, chunk: Any) -> None:
         """Products and outputs of one chunk of output channels."""
@@ -126,13 +136,13 @@ class _Emitter:
         """
         g, b = self.g, self.b
         slots = [(i, v) for i in range(b.tile) for v in range(b.vectors)]
-        source = T.Bind(a * g.input_panel + (tb * g.input_vectors + first) * (b.tile * b.lanes))
+        source = T.Bind(self._transformed_at(tb, first, a))
         target = T.Bind((kb * g.positions + a) * g.product_panel + tb * (b.tile * b.vectors * b.lanes))
         acc = vector_registers(len(slots), b.lanes)
         for slot in range(len(slots)):
             with T.vectorized(0, b.lanes) as lane:
                 T.buffer_store(acc, tirx.const(0.0, "float32"), [slot * b.lanes + lane])
-        with T.serial(0, g.reduced_vectors) as co, T.serial(0, b.lanes) as ci:
+        with T.serial(0, g.reduced_vectors) as co, T.serial(0, g.reduced_lanes) as ci:
             c = co * b.lanes + ci
             if self.prefetch:
                 self._prefetch(weight_slice + 1, tb * (g.reduced_vectors * b.lanes) + c)

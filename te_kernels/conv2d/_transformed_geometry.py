@@ -1,4 +1,4 @@
-"""Loop bounds, buffers and packed weights of the Winograd kernel (``_winograd_kernel``) of one task and blocking."""
+"""Loop bounds, buffers and packed weights of the kernel by transformed tiles (``_transformed_kernel``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
+from te_kernels.conv2d._tile_transform import TileTransform
 from te_kernels.task import ConvTask
 from te_kernels.variant import pad_channels
 
@@ -19,14 +19,12 @@ def cdiv(a: int, b: int) -> int:
 
 @dataclass(frozen=True)
 class Blocking:
-    """Knobs. The register tile holds ``tile`` Winograd tiles times ``vectors`` vectors of ``lanes`` output channels.
+    """Knobs. The register tile holds ``tile`` tiles times ``vectors`` vectors of ``lanes`` output channels.
 
-    A Winograd tile has ``m`` outputs along each axis on which the kernel has more than one element.
-    ``block`` Winograd tiles are transformed together; ``chunk`` register tiles' worth of output channels are
-    multiplied before their outputs are transformed.
+    ``block`` tiles are transformed together; ``chunk`` register tiles' worth of output channels are multiplied before
+    their outputs are transformed.
     """
 
-    m: int
     tile: int
     vectors: int
     lanes: int
@@ -36,37 +34,28 @@ class Blocking:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Loop bounds of one task under one blocking."""
+    """Loop bounds of one task under one transform and blocking."""
 
     task: ConvTask
+    transform: TileTransform
     blocking: Blocking
 
     @property
-    def rows(self) -> Matrices:
-        """F(m, r) along the height; the identity for a kernel of one row."""
-        return cook_toom(self.blocking.m if self.task.r > 1 else 1, self.task.r)
-
-    @property
-    def columns(self) -> Matrices:
-        """F(m, s) along the width; the identity for a kernel of one column."""
-        return cook_toom(self.blocking.m if self.task.s > 1 else 1, self.task.s)
-
-    @property
     def positions(self) -> int:
-        """Products a tile: ``(m + r - 1) * (m + s - 1)``."""
-        return self.rows.size * self.columns.size
+        """Products a tile and channel pair."""
+        return self.transform.positions
 
     @property
     def tile_rows(self) -> int:
-        return cdiv(self.task.oh, self.rows.m)
+        return cdiv(self.task.oh, self.transform.outputs[0])
 
     @property
     def tile_columns(self) -> int:
-        return cdiv(self.task.ow, self.columns.m)
+        return cdiv(self.task.ow, self.transform.outputs[1])
 
     @property
     def tiles(self) -> int:
-        """Winograd tiles of the whole batch."""
+        """Tiles of the whole batch."""
         return self.task.n * self.tile_rows * self.tile_columns
 
     @property
@@ -75,7 +64,7 @@ class Geometry:
 
     @property
     def register_tiles(self) -> int:
-        """Register tiles along the Winograd tiles of one block."""
+        """Register tiles along the tiles of one block."""
         return cdiv(self.blocking.block, self.blocking.tile)
 
     @property
@@ -87,6 +76,11 @@ class Geometry:
     def reduced_vectors(self) -> int:
         """Vectors of input channels of one group."""
         return self.input_vectors // self.task.groups
+
+    @property
+    def reduced_lanes(self) -> int:
+        """Lanes of each such vector that hold a channel: all of them, but in convolutions of fewer channels."""
+        return min(self.blocking.lanes, self.task.c // self.task.groups)
 
     @property
     def output_vectors(self) -> int:
@@ -146,7 +140,7 @@ class Geometry:
 def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
     """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
     t, b = geometry.task, geometry.blocking
-    transformed = transform_weight(geometry.rows, geometry.columns, params[0])
+    transformed = geometry.transform.transform_weight(params[0].astype(np.float64))
     transformed = transformed.reshape(t.groups, t.k // t.groups, t.c // t.groups, geometry.positions)
     outputs = geometry.group_chunks * b.chunk * b.vectors * b.lanes
     padded = np.zeros((t.groups, geometry.positions, geometry.reduced_vectors * b.lanes, outputs), np.float32)

@@ -1,15 +1,17 @@
-"""Which blockings of a Winograd convolution are worth measuring: a register, cache and instruction model."""
+"""Which blockings of a convolution by transformed tiles are worth measuring: registers, caches, instructions."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
-from te_kernels.conv2d._winograd_geometry import Blocking, Geometry, cdiv
-from te_kernels.conv2d._winograd_linear import straight_line
+from te_kernels.conv2d._tile_transform import TileTransform
+from te_kernels.conv2d._transformed_geometry import Blocking, Geometry, cdiv
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
+
+Transform = TypeVar("Transform", bound=TileTransform)
 
 #: Fused multiply-adds in flight needed to hide their latency: 2 pipes x 4 cycles.
 _FMAS_IN_FLIGHT = 8
@@ -31,23 +33,28 @@ _WORTH_MEASURING = 1.2
 _FLOAT32_BYTES = 4
 
 
-def best_blockings(task: ConvTask, machine: Machine, sizes: tuple[int, ...], count: int) -> list[Blocking]:
-    """The ``count`` fastest by the model, no two of the same ``m``: what the model predicts least well."""
+def best_blockings(
+    task: ConvTask, machine: Machine, transforms: Sequence[Transform], count: int, each: int = 1
+) -> list[tuple[Transform, Blocking]]:
+    """The ``count`` fastest by the model, at most ``each`` of one transform: what the model predicts least well."""
     scored = sorted(
-        (cycles(Geometry(task, blocking), machine), dataclasses.astuple(blocking))
-        for blocking in _blockings(task, machine, sizes)
+        (cycles(Geometry(task, transform, blocking), machine), number, dataclasses.astuple(blocking))
+        for number, transform in enumerate(transforms)
+        for blocking in _blockings(task, machine, transform)
     )
-    chosen: dict[int, Blocking] = {}
-    for cost, knobs in scored:
-        if cost <= _WORTH_MEASURING * scored[0][0]:
-            chosen.setdefault(knobs[0], Blocking(*knobs))
-    return list(chosen.values())[:count]
+    chosen: list[tuple[Transform, Blocking]] = []
+    used = [0] * len(transforms)
+    for cost, number, knobs in scored:
+        if cost <= _WORTH_MEASURING * scored[0][0] and used[number] < each and len(chosen) < count:
+            used[number] += 1
+            chosen.append((transforms[number], Blocking(*knobs)))
+    return chosen
 
 
-def _blockings(task: ConvTask, machine: Machine, sizes: tuple[int, ...]) -> Iterator[Blocking]:
+def _blockings(task: ConvTask, machine: Machine, transform: TileTransform) -> Iterator[Blocking]:
     lanes = machine.vector_lanes
-    for m, vectors in itertools.product(sizes, (1, 2, 3)):
-        whole = Geometry(task, Blocking(m, 1, vectors, lanes, 1, 1))
+    for vectors in (1, 2, 3):
+        whole = Geometry(task, transform, Blocking(1, vectors, lanes, 1, 1))
         tiles, channel_blocks = whole.tiles, whole.channel_blocks
         if vectors > whole.output_vectors:
             continue
@@ -59,7 +66,7 @@ def _blockings(task: ConvTask, machine: Machine, sizes: tuple[int, ...]) -> Iter
             if block == tiles:  # one block: the chunks are dealt to the threads
                 chunk_limit = cdiv(channel_blocks, cdiv(machine.threads, task.groups))
             for chunk in sorted({1, min(4, chunk_limit), chunk_limit}):
-                yield Blocking(m, tile, vectors, lanes, block, chunk)
+                yield Blocking(tile, vectors, lanes, block, chunk)
 
 
 def cycles(geometry: Geometry, machine: Machine) -> float:
@@ -87,7 +94,7 @@ def _products(geometry: Geometry, tiles: int) -> float:
     accumulators = b.tile * b.vectors
     busy = min(1.0, accumulators / _FMAS_IN_FLIGHT)
     ports = min(1.0, accumulators / (b.tile + b.vectors))  # two loads beside two multiply-adds
-    channels = geometry.reduced_vectors * b.lanes
+    channels = geometry.reduced_vectors * geometry.reduced_lanes
     blocks = geometry.task.groups * geometry.channel_blocks
     register_tiles = geometry.positions * tiles // b.tile * blocks
     # each chunk goes through all of V again
@@ -96,14 +103,11 @@ def _products(geometry: Geometry, tiles: int) -> float:
 
 
 def _transforms(geometry: Geometry, tiles: int, vectors: int, machine: Machine) -> float:
-    """Arithmetic at two operations a cycle, stores at one; patches larger than the registers are stored twice."""
-    rows, columns = geometry.rows, geometry.columns
-    positions, outputs = geometry.positions, rows.m * columns.m
-    spilled = max(0, positions - machine.vector_registers // 2)
-    left, right = straight_line(rows.bt).operations, straight_line(columns.bt).operations
-    per_input = (left * columns.size + right * rows.size) / 2 + positions + spilled
-    left, right = straight_line(rows.at).operations, straight_line(columns.at).operations
-    per_output = (left * columns.size + right * rows.m) / 2 + positions / 2 + outputs + spilled
+    """Arithmetic, and stores at one a cycle."""
+    positions, (height, width) = geometry.positions, geometry.transform.outputs
+    per_input, per_output = geometry.transform.cycles(machine.vector_registers)
+    per_input += positions
+    per_output += positions / 2 + height * width
     return _TRANSFORM_STALLS * tiles * (geometry.input_vectors * per_input + vectors * per_output)
 
 

@@ -1,0 +1,102 @@
+"""The transforms of Winograd's minimal filtering F(m x m, r x s), as straight-line code over constant matrices.
+
+    Y = A^T [ (G g G^T) * (B^T d B) ] A                  d: (m+r-1) x (m+s-1) input tile, Y: m x m output tile
+
+(tiles of 1 x m for kernels of one row). A tile is transformed in registers, every intermediate value in its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm.tirx.script import builder as T
+
+from te_kernels.conv2d._linear_program import Program
+from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded
+from te_kernels.conv2d._tile_transform import Registers, TileTransform, vector_sum
+from te_kernels.conv2d._winograd_linear import straight_line
+from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
+
+
+@dataclass(frozen=True)
+class WinogradTransform(TileTransform):
+    """F(m x m, r x s): ``m`` outputs along each axis on which the kernel has more than one element."""
+
+    m: int
+    r: int
+    s: int
+
+    @property
+    def rows(self) -> Matrices:
+        """F(m, r) along the height; the identity for a kernel of one row."""
+        return cook_toom(self.m if self.r > 1 else 1, self.r)
+
+    @property
+    def columns(self) -> Matrices:
+        """F(m, s) along the width; the identity for a kernel of one column."""
+        return cook_toom(self.m if self.s > 1 else 1, self.s)
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        return self.rows.m, self.columns.m
+
+    @property
+    def window(self) -> tuple[int, int]:
+        return self.rows.size, self.columns.size
+
+    @property
+    def positions(self) -> int:
+        return self.rows.size * self.columns.size
+
+    def cycles(self, registers: int) -> tuple[float, float]:
+        rows, columns = self.rows, self.columns
+        spilled = max(0, self.positions - registers // 2)  # patches larger than the registers are stored twice
+        left, right = straight_line(rows.bt).operations, straight_line(columns.bt).operations
+        per_input = (left * columns.size + right * rows.size) / 2
+        left, right = straight_line(rows.at).operations, straight_line(columns.at).operations
+        per_output = (left * columns.size + right * rows.m) / 2
+        return per_input + spilled, per_output + spilled
+
+    def transform_weight(self, weight: np.ndarray) -> np.ndarray:
+        transformed = transform_weight(self.rows, self.columns, weight)
+        return transformed.reshape(*weight.shape[:-2], self.positions)
+
+    def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
+        rows, columns, (height, width) = straight_line(self.rows.bt), straight_line(self.columns.bt), self.window
+
+        def store(y: int, x: int, lane: Any, value: Any) -> None:
+            write(y * width + x, lane, value)
+
+        guarded(
+            tile.inside,
+            lambda: _both_ways(rows, columns, lanes, tile.read, store),
+            lambda: _both_ways(rows, columns, lanes, tile.patch(0, height), store),
+        )
+
+    def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
+        rows, columns, width = straight_line(self.rows.at), straight_line(self.columns.at), self.window[1]
+
+        def transform(write: Write) -> None:
+            _both_ways(rows, columns, lanes, lambda y, x, lane: read(y * width + x, lane), write)
+
+        guarded(tile.inside, lambda: transform(tile.store), lambda: tile.patch(0, self.outputs[0], transform))
+
+
+def _both_ways(rows: Program, columns: Program, lanes: int, read: Read, write: Write) -> None:
+    """``R patch C^T`` for the matrices of two programs."""
+    count = rows.inputs * columns.inputs + len(rows.steps) * columns.inputs
+    registers = Registers(count + len(columns.steps) * len(rows.outputs), lanes)
+    with T.vectorized(0, lanes) as lane:
+
+        def combine(terms: list[tuple[Any, Any]]) -> Any:
+            return registers.keep(vector_sum(terms), lane)
+
+        done = [
+            rows.run([registers.keep(read(y, x, lane), lane) for y in range(rows.inputs)], combine)
+            for x in range(columns.inputs)
+        ]
+        for y in range(len(rows.outputs)):
+            for x, value in enumerate(columns.run([column[y] for column in done], combine)):
+                write(y, x, lane, value)

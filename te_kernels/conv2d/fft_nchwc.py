@@ -1,0 +1,23 @@
+"""FFT convolution by tiles, blocked layout in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from te_kernels.conv2d._fft import FftVariant
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+
+
+@dataclass(frozen=True)
+class FftNCHWc(FftVariant):
+    """NCHW<V>c -> NCHW<V>c, V the vector length of the target."""
+
+    name = "fft_nchwc"
+    title = "FFT by tiles, blocked layout in and out"
+
+    @classmethod
+    def candidates(cls, task: ConvTask, machine: Machine) -> Iterator[FftVariant]:
+        """Best sizes and blockings by the model."""
+        return cls._blocked(task, machine, machine.blocked_layout, machine.blocked_layout)
