@@ -22,7 +22,8 @@ import tvm
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from te_kernels.conv2d._winograd_linear import Program, straight_line, weighted_sum
+from te_kernels.conv2d._linear_program import Program, weighted_sum
+from te_kernels.conv2d._winograd_linear import straight_line
 from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
 from te_kernels.cuda import _gemm
 from te_kernels.cuda._base import LAUNCH_S, Arguments, ceil_div, packed_constants, streaming_s
