@@ -90,9 +90,9 @@ def on_machine(task: Task, machine: Gpu) -> Task:
 
 def runnable(task: Task, variant: Variant, machine: Gpu) -> tvm.tirx.PrimFunc:
     """The schedule for a CPU: threads in turn, and fragments as the loops that the instructions replace."""
-    if hasattr(variant, "_conv") and "mma" in variant.name:
-        conv = variant._conv(task)
-        return serial(_mma.prim_func(conv.product, conv.tile, conv.operands(), tensorize=False))
+    if "mma" in variant.name:
+        product = getattr(variant, "_conv" if isinstance(task, ConvTask) else "_rows")(task)
+        return serial(_mma.prim_func(product.product, product.tile, product.operands(), tensorize=False))
     return serial(variant.prim_func(task, machine))
 
 
@@ -132,6 +132,13 @@ def test_tensor_core_schedules_compute_their_tasks() -> None:
     names = {v.name for v in instances(CONVOLUTIONS[3], machine)}
     assert {"cuda_conv_mma_nhwc", "cuda_conv_mma_nchw", "cuda_conv_mma_nchwc"} <= names
     assert check_all([CONVOLUTIONS[0]], machine) >= 8
+
+
+@pytest.mark.parametrize("dtype, name", [(FLOAT32, "cuda_dense_gemm"), (FLOAT16, "cuda_dense_mma")])
+def test_dense_layers_of_a_batch_are_products(dtype: str, name: str) -> None:
+    task = DenseTask((6, 8, 3, 2), 21, (Step("bias"), Step("relu")))
+    assert name in {v.name for v in instances(task, gpu(dtype))}
+    assert check_all([task], gpu(dtype)) >= 6
 
 
 def test_split_sums_compute_their_tasks() -> None:
