@@ -24,7 +24,7 @@ import te_kernels.epilogue
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
-from te_kernels.task import Task
+from te_kernels.task import ConvTask, DenseTask, Task
 
 
 class Reject(Exception):
@@ -85,6 +85,14 @@ class Variant:
     def workspace_bytes(self, task: Any) -> int:
         """Scratch memory the kernel allocates beside its arguments."""
         return 0
+
+    def arithmetic(self, task: Any) -> int:
+        """Floating point operations of multiply-adds that this instance performs at least; a bound must be sound.
+
+        Default: those of the textbook algorithm for convolutions and dense layers, none for tasks whose work is not
+        multiply-adds. An algorithm that needs fewer (minimal filtering, FFT) must say so here.
+        """
+        return task.flops if isinstance(task, ConvTask | DenseTask) else 0
 
     @property
     def knobs(self) -> dict[str, Any]:

@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
     c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
+    c.add_argument("--tolerance", type=_error, default=0.01, metavar="T",
+                   help="stop when no plan is estimated to gain more than this part (default 0.01)")  # fmt: skip
+    c.add_argument("--exhaustive", action="store_true", help="measure all candidates, not only what may matter")
     c.add_argument("--solver", default="pbqp", type=_solver, help=_SOLVERS)
     c.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
     c.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
@@ -259,6 +262,7 @@ def _compile(args: argparse.Namespace) -> int:
         budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
         dump_dir=args.dump_dir, device=args.device, weights=args.weights,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
+        tolerance=args.tolerance, exhaustive=args.exhaustive,
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):
         compiled = compile(args.model, args.output, options, progress, say)

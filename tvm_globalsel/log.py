@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,34 @@ class Record:
             return math.inf
         return statistics.median(self.costs_s)
 
+    @property
+    def interval_s(self) -> tuple[float, float]:
+        """Interval that holds the true median with at least 90 % where there are 5 blocks or more."""
+        return (math.inf, math.inf) if self.error or not self.costs_s else median_interval(self.costs_s)
+
     def to_json(self) -> str:
         """One line."""
         body = {"v": _FORMAT, **{name: value for name, value in vars(self).items() if name != "key"}}
+        if math.isfinite(self.cost_s):
+            body["interval_s"] = self.interval_s
         body["revision"] = json.loads(self.key)["revision"]
         return json.dumps(body, separators=(",", ":"), allow_nan=False)
+
+
+def median_interval(values: tuple[float, ...], confidence: float = 0.9) -> tuple[float, float]:
+    """Order statistics that enclose the median with ``confidence`` whatever the distribution (the sign test's).
+
+    The narrowest symmetric pair; with fewer values than that takes (5 for 90 %), their whole range.
+    """
+    ordered, count = sorted(values), len(values)
+    outside, cut = 0.0, 0
+    while cut < (count - 1) // 2:
+        outside += 2 * math.comb(count, cut) / 2**count  # the median is beyond the value number ``cut``
+        if outside > 1 - confidence:
+            break
+        cut += 1
+    cut = max(0, cut - 1)
+    return ordered[cut], ordered[count - 1 - cut]
 
 
 def make_record(context: Context, task: Task, variant: Variant, **result: Any) -> Record:
@@ -84,6 +107,15 @@ def make_record(context: Context, task: Task, variant: Variant, **result: Any) -
     return Record(
         key=context.key(task, variant), task=task.to_dict(), variant=variant.name, knobs=variant.knobs,
         context=vars(context.of(task)), time=round(time.time(), 3), **result,
+    )  # fmt: skip
+
+
+def machine_record(context: Context, probe: str, unit: str, revision: str, costs_s: tuple[float, ...]) -> Record:
+    """A record of the machine itself: seconds that one ``unit`` (flop, byte) of the resource ``probe`` takes."""
+    task, context = {"kind": "machine", "unit": unit}, dataclasses.replace(context, weights="cache")
+    return Record(
+        key=_key(task, probe, {}, context, revision), task=task, variant=probe, knobs={}, costs_s=costs_s,
+        context=vars(context), time=round(time.time(), 3),
     )  # fmt: skip
 
 
@@ -187,7 +219,11 @@ class TuningLog:
 
     def contexts(self) -> set[Context]:
         """Every context in which something was measured."""
-        return {Context(**record.context) for record in self._records.values()}
+        return {Context(**record.context) for record in self}
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records, in the order of their first appearance."""
+        return iter(list(self._records.values()))
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records and write them at once: whole lines under a lock, so two tuners may share a file."""

@@ -46,6 +46,9 @@ from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.precision import in_precision
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
+from tvm_globalsel.search.live import search
+from tvm_globalsel.search.loop import Found
+from tvm_globalsel.search.space import Space
 from tvm_globalsel.selection import (
     Costs,
     Selection,
@@ -69,6 +72,8 @@ class Options:
     this machine's; for another target than the host's see ``devices``); ``weights`` is a Caffe network's
     ``.caffemodel``; ``demands`` are side constraints on the plan. ``precision`` is what a CUDA network computes in:
     float32, or float16 with sums in float32.
+    Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
+    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, and limits.
     """
 
     target: str = "host"
@@ -83,6 +88,17 @@ class Options:
     dump_dir: Path | None = None
     device: str | None = None
     demands: Demands = field(default_factory=Demands)
+    tolerance: float = 0.01
+    exhaustive: bool = False
+
+    @property
+    def searches(self) -> bool:
+        """Whether only what can change the answer is measured.
+
+        That is known for the fastest plan only: other solvers and limits compare candidates that it never needs.
+        """
+        limited = self.demands.max_memory_bytes is not None or self.demands.max_error is not None
+        return not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
 
 
 Say = Callable[[str], None]
@@ -105,6 +121,7 @@ class Selected:
     context: Context
     demands: Demands
     arena_bytes: int | None = None
+    search: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -184,13 +201,20 @@ def select(
     device = choose_device(log, log_target(machine), machine.threads, options.device, here, foreign)
     context = Context(log_target(machine), device, machine.threads, tvm.__version__, listing.weights)
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
+    found_by_search: Found | None = None
     if isinstance(machine, Gpu):
         tuning = tuning_from_log(listing.everything, log, context, options.target, options.budget_s)
-    elif device == here:
-        tuning = _tune(listing.everything, log, Measurer(target, machine, context), options.budget_s, progress)
-    else:  # nothing can be measured here
+    elif device != here:  # nothing can be measured here
         tuning = known_of(listing.everything, log, context)
         say(f"measurements of {device}: {tuning.known} in the log, {tuning.skipped} not")
+    elif options.searches:
+        known = costs_from_log(found, moves, listing.move_candidates, log, context).choices
+        space = Space(network, known, listing.move_candidates, options.demands)
+        measurer = Measurer(target, machine, context)
+        found_by_search = search(space, log, measurer, options.tolerance, options.budget_s, progress)
+        tuning = found_by_search.tuning
+    else:
+        tuning = _tune(listing.everything, log, Measurer(target, machine, context), options.budget_s, progress)
     predict = predictor(machine) if isinstance(machine, Gpu) else None
     costs = costs_from_log(found, moves, listing.move_candidates, log, context, predict)
     problem = build_problem(network, costs)
@@ -199,7 +223,8 @@ def select(
     dump.text("3-solution", f"{solution}")
     selection = interpret(network, costs, problem, solution)
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
-    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands)
+    return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands,
+                    search=found_by_search)  # fmt: skip
 
 
 def pareto(
@@ -213,7 +238,7 @@ def pareto(
     from tvm_globalsel.limits import error_front, memory_front  # scipy is slow to import, and few need it
 
     options = options or Options()
-    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands))
+    options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands), exhaustive=True)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
     selected = select(imported.module, options, imported.names, progress, say)

@@ -19,6 +19,7 @@ from tvm_globalsel.solve.regret import regrets
 
 if TYPE_CHECKING:
     from tvm_globalsel.pipeline import Selected
+    from tvm_globalsel.search.loop import Found
     from tvm_globalsel.selection import Transform
 
 PLAN = "plan.json"
@@ -64,6 +65,7 @@ def make_plan(
             "measured": selected.tuning.measured, "from_log": selected.tuning.known, "failed": selected.tuning.failed,
             "out_of_time": selected.tuning.skipped, "seconds": round(selected.tuning.seconds, 2),
         },
+        "search": search_statement(selected.search),
         "nodes": [_node(selected, index, every_regret[first + index]) for index in range(len(network.operators))],
         "transforms": [
             {
@@ -85,6 +87,16 @@ def cost_basis(selected: Selected) -> str:
         return "measured"
     known = any(m.record is not None for every in found.choices.values() for m in every)
     return "partly measured, partly predicted by a model" if known else "predicted by a model, nothing was measured"
+
+
+def search_statement(found: Found | None) -> dict[str, Any] | None:
+    """What the candidates that were not measured could still change; None when all were to be measured."""
+    if found is None:
+        return None
+    return {
+        "candidates": found.candidates, "unmeasured": found.unmeasured, "rounds": found.rounds,
+        "proven_gap": found.proven_gap, "estimated_gap": found.estimated_gap,
+    }  # fmt: skip
 
 
 def _readers(selected: Selected, transform: Transform) -> list[str]:

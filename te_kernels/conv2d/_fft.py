@@ -108,5 +108,8 @@ class FftVariant(Variant):
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
         return kernel.prim_func(self._geometry(task), self.layouts(task), machine)
 
+    def arithmetic(self, task: ConvTask) -> int:
+        return self._geometry(task).product_flops
+
     def workspace_bytes(self, task: ConvTask) -> int:
         return self._geometry(task).workspace_bytes

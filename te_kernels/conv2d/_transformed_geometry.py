@@ -46,6 +46,11 @@ class Geometry:
         return self.transform.positions
 
     @property
+    def product_flops(self) -> int:
+        """Operations of the products alone, ``positions`` a tile and pair of channels; the transforms come on top."""
+        return 2 * self.positions * self.tiles * self.task.k * (self.task.c // self.task.groups)
+
+    @property
     def tile_rows(self) -> int:
         return cdiv(self.task.oh, self.transform.outputs[0])
 

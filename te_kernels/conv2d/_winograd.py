@@ -86,5 +86,8 @@ class WinogradVariant(Variant):
         amplified = transform.rows.amplification * transform.columns.amplification
         return UNIT_ROUNDOFF * (amplified * (3.0 + (task.c // task.groups) ** 0.5) + 8.0)
 
+    def arithmetic(self, task: ConvTask) -> int:
+        return self._geometry(task).product_flops
+
     def workspace_bytes(self, task: ConvTask) -> int:
         return self._geometry(task).workspace_bytes

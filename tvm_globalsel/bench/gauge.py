@@ -113,9 +113,10 @@ class Gauge:
         """Of L2, L3 and memory."""
         machine = self._machine
         sizes = {"L2": machine.l2_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
-        return tuple(self._bandwidth(level, size) for level, size in sizes.items())
+        return tuple(self.bandwidth(level, size) for level, size in sizes.items())
 
-    def _bandwidth(self, level: str, size_bytes: int) -> Bandwidth:
+    def bandwidth(self, level: str, size_bytes: int) -> Bandwidth:
+        """Rates on ``size_bytes`` of data, read again and again; ``level`` is where they then lie."""
         passes = max(1, (16 << 20) // size_bytes)
         rates = []
         for arrays in (1, 2):

@@ -35,6 +35,7 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
     )  # fmt: skip
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
+    _search(console, plan)
     _needs(console, plan)
     console.print(f"wrote model.so, weights.bin and plan.json into {folder}", highlight=False, soft_wrap=True)
 
@@ -54,6 +55,7 @@ def explain(plan: dict[str, Any]) -> None:
         console.print(sentence, highlight=False, soft_wrap=True)
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
+    _search(console, plan)
     console.print(robustness_sentence(plan), highlight=False, soft_wrap=True)
     _needs(console, plan)
 
@@ -149,6 +151,20 @@ def _proof(plan: dict[str, Any]) -> str:
         return (f"NOT proven optimal: {proof['solver']} stopped after {proof['seconds']:.1f} s, at most "
                 f"{proof['gap']:.2%} above the best.")  # fmt: skip
     return f"Solver {proof['solver']} proves nothing about this plan ({proof['seconds'] * 1e3:.0f} ms)."
+
+
+def _search(console: Console, plan: dict[str, Any]) -> None:
+    """What the candidates that were not measured could still change."""
+    found = plan.get("search")
+    if not found or found["proven_gap"] is None:
+        return
+    measured = found["candidates"] - found["unmeasured"]
+    console.print(
+        f"{measured} of {found['candidates']} candidates are measured. The others could make the plan faster by at "
+        f"most {found['proven_gap']:.1%} (by the machine's limits); expected are {found['estimated_gap']:.2%} (by the "
+        "predictor).",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _transform_sentence(transform: dict[str, Any]) -> str:

@@ -1,0 +1,110 @@
+"""The search on this machine: rounds of TVM's builder and runner, near-ties repeated at the end, Ctrl-C obeyed."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from tvm_globalsel.background import run_interruptible
+from tvm_globalsel.log import Record, TuningLog
+from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
+from tvm_globalsel.search.bounds import machine_rates
+from tvm_globalsel.search.confidence import deciding_ties, pooled
+from tvm_globalsel.search.loop import Found, Search
+from tvm_globalsel.search.predict import Predictor
+from tvm_globalsel.search.space import Space
+
+#: Kernels measured again at the end, and the part of the budget kept for them.
+_MOST_REPEATED = 32
+_SPARE = 0.9
+
+
+class _Stopped(Exception):
+    """The user wants the best plan so far."""
+
+
+def search(
+    space: Space, log: TuningLog, measurer: Measurer, tolerance: float, budget_s: float, progress: Progress | None
+) -> Found:
+    """Measure into the log what the plan may depend on, within ``budget_s`` and until ``tolerance`` is estimated.
+
+    A first Ctrl-C stops after the kernels at hand as soon as there is a plan; a second one raises KeyboardInterrupt.
+    """
+    start = time.monotonic()
+    rates = machine_rates(log, measurer.target, measurer.machine, measurer.context)
+    state = Search(space, Predictor(space.requests, rates, measurer.context), log, measurer.context)
+    total = 0
+    with _Interrupt() as interrupt:
+
+        def measure(requests: list[Request], required: bool) -> Tuning:
+            nonlocal total
+            interrupt.polite = not required
+            began, count, left_s = time.monotonic(), 0, budget_s * _SPARE - (time.monotonic() - start)
+
+            def watch(done: int, of: int, what: str) -> None:
+                nonlocal count
+                count = done
+                if progress is not None:
+                    progress(total + done, total + of, what)
+                if interrupt.asked:
+                    raise _Stopped
+
+            try:
+                done = tune(requests, log, measurer, left_s, watch, len(requests) if required else 0)
+            except _Stopped:
+                done = Tuning(count, 0, 0, len(requests) - count, time.monotonic() - began)
+            total += done.measured
+            return done
+
+        found = state.run(measure, tolerance, 0.0 if budget_s <= 0 else budget_s * _SPARE, stop=lambda: interrupt.asked)
+        left_s = budget_s - (time.monotonic() - start)
+        if total and left_s > 0 and not interrupt.asked:
+            repeated = repeat_ties(space, log, measurer)
+            if repeated:
+                found = state.found(found.tuning + Tuning(repeated, 0, 0, 0, 0.0), found.rounds)
+    known = sum(log.get(measurer.context.key(r.task, r.variant)) is not None for r in space.requests)
+    tuning = dataclasses.replace(
+        found.tuning, known=known - min(known, total), skipped=0, seconds=time.monotonic() - start
+    )
+    return dataclasses.replace(found, tuning=tuning)
+
+
+def repeat_ties(space: Space, log: TuningLog, measurer: Measurer) -> int:
+    """Measure the near-ties that decide the plan again, in turns; how many kernels that were."""
+    context = measurer.context
+    records = [log.get(context.key(r.task, r.variant)) for r in space.requests]
+    ties = deciding_ties(space, records, _MOST_REPEATED)
+    if not ties:
+        return 0
+
+    def keep(fresh: list[Record]) -> None:
+        log.append([pooled(old, new) if (old := log.get(new.key)) is not None else new for new in fresh])
+
+    run_interruptible(lambda: measurer.measure([space.requests[tie] for tie in ties], keep))
+    return len(ties)
+
+
+class _Interrupt:
+    """While inside, the first SIGINT only sets ``asked``, if ``polite``; any other is a KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.polite = self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.polite or self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

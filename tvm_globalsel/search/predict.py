@@ -1,0 +1,165 @@
+"""What an unmeasured candidate probably costs: quantile regression trees on the tuning log, calibrated on it.
+
+The trees predict the logarithm of time over a typical multiple of the bound, so that a candidate unlike all others is
+guessed from its bound. Two quantiles are fitted, a low one and the median. How far apart they must be is found by
+leaving out parts of the data (conformalised quantile regression: Romano, Patterson and Candes, NeurIPS 2019): the
+spread is scaled until the held-out records lie above their low quantile as often as they should.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xgboost
+
+from te_kernels.task import OpaqueTask, Task, from_dict
+from te_kernels.variant import Variant, from_knobs
+from tvm_globalsel.log import Context, Record, variant_revision
+from tvm_globalsel.measure import Request
+from tvm_globalsel.search.bounds import Rates
+from tvm_globalsel.search.features import features, typical_s
+from tvm_globalsel.search.relatives import Kin, Relatives
+
+LOW_QUANTILE = 0.1
+#: Standard normal quantile of 90 %: how many deviations the low quantile lies below the median.
+_LOW_DEVIATIONS = 1.2816
+_FEWEST_RECORDS = 24
+_MOST_RECORDS = 3000
+_TREES, _DEPTH, _RATE, _FOLDS = 100, 5, 0.15, 3
+#: Deviation of the logarithm: what timing leaves unexplained at least, and what is assumed without data.
+_LEAST_SPREAD, _BLIND_SPREAD = 0.02, 0.5
+_WIDEST = 2.5
+#: Part of a prediction's variance that is taken as common to the variants of one family on one task.
+_SHARED = 0.3
+#: Factor on the deviations of a variant never seen, and how many records it takes to forget it.
+_UNKNOWN, _DOUBT = 3.0, 3.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of candidates ``(n,)``: sound bound and median in seconds, and the deviation of the median's logarithm."""
+
+    bound_s: np.ndarray
+    median_s: np.ndarray
+    spread: np.ndarray
+    kin: np.ndarray
+
+    @property
+    def low_s(self) -> np.ndarray:
+        """The low quantile, or the bound where that is higher."""
+        return self.at(np.full(len(self.spread), -_LOW_DEVIATIONS))
+
+    def at(self, deviations: np.ndarray) -> np.ndarray:
+        """Seconds that many deviations from the median, not below the bound."""
+        cut = np.clip(deviations, -_WIDEST, _WIDEST)
+        return np.maximum(self.bound_s, self.median_s * np.exp(cut * self.spread))
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Seconds as they may turn out: relatives (``kin``) err together for the most part."""
+        shared = rng.standard_normal(int(self.kin.max(initial=0)) + 1)[self.kin]
+        own = rng.standard_normal(len(self.spread))
+        return self.at(math.sqrt(_SHARED) * shared + math.sqrt(1 - _SHARED) * own)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One record as the trees see it: ``guess_s`` is what its cost is compared with."""
+
+    kin: Kin
+    features: np.ndarray
+    guess_s: float
+
+
+class Predictor:
+    """Estimates the candidates of one network in one context."""
+
+    def __init__(self, requests: list[Request], rates: Rates, context: Context) -> None:
+        self._rates, self._context = rates, context
+        self.bound_s = np.array([rates.bound_s(r.task, r.variant, context.of(r.task).weights) for r in requests])
+        self._candidates = [self._row(r.task, r.variant, context.of(r.task).weights) for r in requests]
+        self._guess_s = np.array([row.guess_s for row in self._candidates])
+        numbers: dict[tuple[str, str], int] = {}
+        self._kin = np.array([
+            numbers.setdefault((row.kin.family, row.kin.task), len(numbers)) for row in self._candidates
+        ], dtype=np.int64)  # fmt: skip
+        self._learnt: dict[str, _Row | None] = {}
+
+    def estimate(self, records: Iterable[Record]) -> Estimate:
+        """From all records of this device; from the bounds where they are too few."""
+        rows = [(row, record.cost_s) for record in records if (row := self._learn(record)) is not None][-_MOST_RECORDS:]
+        if len(rows) < _FEWEST_RECORDS:
+            return Estimate(self.bound_s, self._guess_s, np.full(len(self.bound_s), _BLIND_SPREAD), self._kin)
+        y = np.array([math.log(cost_s / row.guess_s) for row, cost_s in rows])
+        relatives = Relatives([row.kin for row, _ in rows], y)
+        x = _with(np.array([row.features for row, _ in rows]), relatives.leave_one_out)
+        model = _train(x, y)
+        own = np.array([relatives.of(row.kin) for row in self._candidates])
+        median, spread = _quantiles(model, _with(np.array([row.features for row in self._candidates]), own))
+        factors = _calibration(x, y, [row.kin.variant for row, _ in rows])
+        spread = np.array([factors.get(row.kin.variant, _UNKNOWN) for row in self._candidates]) * spread
+        return Estimate(self.bound_s, self._guess_s * np.exp(median), np.maximum(_LEAST_SPREAD, spread), self._kin)
+
+    def _row(self, task: Task, variant: Variant, weights: str) -> _Row:
+        bound_s = self._rates.bound_s(task, variant, weights)
+        kin = Kin(variant.family, variant.name, f"{task.key} {weights}")
+        return _Row(kin, features(task, variant, self._rates, weights, bound_s), typical_s(bound_s, variant))
+
+    def _learn(self, record: Record) -> _Row | None:
+        """What a record teaches; None for one that is of no use here. A log is untrusted: any of it may be wild."""
+        if record.key not in self._learnt:
+            self._learnt[record.key] = None
+            if math.isfinite(record.cost_s) and record.cost_s > 0 and self._is_ours(record):
+                try:
+                    task, variant = from_dict(record.task), from_knobs(record.variant, record.knobs)
+                    current = f'"revision":"{variant_revision(variant.name)}"' in record.key
+                    # an opaque operator is known by its text alone, from which nothing can be learnt
+                    if current and not isinstance(task, OpaqueTask):
+                        self._learnt[record.key] = self._row(task, variant, str(record.context["weights"]))
+                except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError):
+                    pass
+        return self._learnt[record.key]
+
+    def _is_ours(self, record: Record) -> bool:
+        context = Context(**record.context)
+        return replace(context, weights="") == replace(self._context, weights="")
+
+
+def _with(x: np.ndarray, relatives: np.ndarray) -> np.ndarray:
+    return np.column_stack([x, relatives])
+
+
+def _train(x: np.ndarray, y: np.ndarray) -> xgboost.Booster:
+    # one thread: the data are small, and threads that wait for each other spin where the machine is busy
+    settings = {
+        "objective": "reg:quantileerror", "quantile_alpha": np.array([LOW_QUANTILE, 0.5]), "tree_method": "hist",
+        "max_depth": _DEPTH, "eta": _RATE, "min_child_weight": 2, "max_bin": 64, "seed": 0, "nthread": 1,
+        "base_score": 0.0,
+    }  # fmt: skip
+    # the relatives' mean is where boosting starts, so the trees learn what it leaves unexplained
+    data = xgboost.QuantileDMatrix(x, y - x[:, -1], max_bin=64, nthread=1)
+    return xgboost.train(settings, data, _TREES)
+
+
+def _quantiles(model: xgboost.Booster, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(median, deviation) of the logarithm."""
+    low, median = model.inplace_predict(x).T.astype(np.float64)
+    return x[:, -1] + median, np.maximum(_LEAST_SPREAD, (median - low) / _LOW_DEVIATIONS)
+
+
+def _calibration(x: np.ndarray, y: np.ndarray, variants: list[str]) -> dict[str, float]:
+    """For each variant, the factor on the deviations that the records left out ask for."""
+    order = np.random.default_rng(0).permutation(len(y))
+    off = np.zeros(len(y))
+    for fold in range(_FOLDS):
+        left_out = order[fold::_FOLDS]
+        kept = np.setdiff1d(order, left_out)
+        median, spread = _quantiles(_train(x[kept], y[kept]), x[left_out])
+        off[left_out] = (median - y[left_out]) / spread
+    factors = {}
+    for name in set(variants):
+        own = off[np.array(variants) == name]
+        factors[name] = math.sqrt((_DOUBT * _UNKNOWN**2 + float((own**2).sum())) / (_DOUBT + len(own)))
+    return factors
