@@ -65,8 +65,7 @@ def tune(folder: Path, options: argparse.Namespace) -> int:
         ) from error
     finally:
         child.stop()
-    say(f"{done.new} measured ({done.failed} failed), {done.known} in the log already, {done.hopeless} not worth it: "
-        f"{options.output}")  # fmt: skip
+    say(f"{done.new} measured ({done.failed} failed), {done.known} in the log already: {options.output}")
     if done.skipped:
         say(f"the time was up: {done.skipped} are left; run again to go on")
     return 1 if done.skipped else 0

@@ -1,4 +1,4 @@
-"""What to measure of a bundle, and in which order: what the log lacks, likely winners first, losers' knobs never."""
+"""What to measure of a bundle, and in which order: what the log lacks, likely winners first, losers' knobs last."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ KERNEL_TIMEOUT_S = 40.0
 
 @dataclass(frozen=True)
 class Measured:
-    """How many kernels were new, in the log already, failed, out of time, or not worth measuring."""
+    """How many kernels were new, in the log already, failed, or out of time."""
 
     new: int
     known: int
     failed: int
     skipped: int
-    hopeless: int
 
 
 def measure_bundle(
@@ -34,8 +33,8 @@ def measure_bundle(
 ) -> Measured:  # fmt: skip
     """Measure every kernel that the log lacks; each library's records are logged as soon as it has run.
 
-    The first instance of each variant first, then further knobs of those variants that came near their task's best:
-    the same rule by which ``compile`` measures, so that it finds what it looks for.
+    The first instance of each variant first, then further knobs of those variants that came near their task's best, then
+    the rest, so that ``compile`` finds whatever it looks for and a budget that ends early has lost the least.
     """
     start = time.monotonic()
     everything = [kernel for library in manifest.libraries for kernel in library.kernels]
@@ -73,9 +72,8 @@ def measure_bundle(
             return record.cost_s if record else math.inf
 
         near |= {Kernel(t, v, weights) for t, v in refinements([candidates], cost_s)}
-    complete = complete and measure(near)
-    skipped = 0 if complete else unknown(first | near)
-    return Measured(new, known, failed, skipped, len(everything) - known - new - skipped)
+    complete = complete and measure(near) and measure(set(everything))
+    return Measured(new, known, failed, 0 if complete else unknown(set(everything)))
 
 
 def _by_task(kernels: list[Kernel]) -> list[tuple[Candidates, str]]:
