@@ -65,14 +65,20 @@ def test_round_trip_measures_nothing_here(packed: tuple[Path, Packed], tuned: Pa
     assert verify(tmp_path / "out", model, None, 1e-4).passed
 
 
-def test_what_is_in_the_log_is_neither_measured_nor_packed_again(packed: tuple[Path, Packed], tuned: Path) -> None:
+def test_what_is_in_the_log_is_neither_measured_nor_packed_again(
+    packed: tuple[Path, Packed], tuned: Path, tmp_path: Path
+) -> None:
     before = tuned.read_text()
     again = run_bundle(packed[1].path, tuned)
     assert again.returncode == 0 and "0 measured" in again.stderr
     assert tuned.read_text() == before
-    smaller = pack_tuning([packed[0]], packed[0].parent / "rest.pyz", Options(tuning_log=tuned), Packing(max_kernels=1))
-    assert smaller.known == len(before.splitlines())
-    assert smaller.kernels == 1
+    with pytest.raises(UserError, match="every measurement already"):
+        pack_tuning([packed[0]], tmp_path / "nothing.pyz", Options(tuning_log=tuned))
+    half = tmp_path / "half.jsonl"
+    half.write_text("".join(before.splitlines(keepends=True)[::2]))
+    rest = pack_tuning([packed[0]], tmp_path / "rest.pyz", Options(tuning_log=half), Packing(max_kernels=1))
+    assert rest.known == len(half.read_text().splitlines())
+    assert (rest.kernels, rest.left_out) == (1, packed[1].kernels - rest.known - 1)
 
 
 def test_a_bundle_that_was_interrupted_goes_on(packed: tuple[Path, Packed], tmp_path: Path) -> None:

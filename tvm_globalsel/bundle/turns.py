@@ -33,8 +33,8 @@ def measure_bundle(
 ) -> Measured:  # fmt: skip
     """Measure every kernel that the log lacks; each library's records are logged as soon as it has run.
 
-    The first instance of each variant first, then further knobs of those variants that came near their task's best, then
-    the rest, so that ``compile`` finds whatever it looks for and a budget that ends early has lost the least.
+    The first instance of each variant first, then further knobs of those variants that came near their task's best,
+    then the rest: ``compile`` finds whatever it looks for, and a budget that ends early has lost the least.
     """
     start = time.monotonic()
     everything = [kernel for library in manifest.libraries for kernel in library.kernels]
