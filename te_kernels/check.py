@@ -65,9 +65,10 @@ def arguments(case: Case, variant: Variant, dtype: str = "float32") -> list[tvm.
     return [tvm.runtime.tensor(a) for a in arrays]
 
 
-def tolerance(variant: Variant, dtype: str = "float32") -> float:
+def tolerance(variant: Variant, task: Task, dtype: str = "float32") -> float:
     """Largest relative error allowed: the variant's own, or what rounding to ``dtype`` costs where that is more."""
-    return variant.relative_error if dtype == "float32" else max(variant.relative_error, 2e-3)
+    own = variant.error_bound(task)
+    return own if dtype == "float32" else max(own, 2e-3)
 
 
 def relative_error(case: Case, variant: Variant, args: list[tvm.runtime.Tensor]) -> float:

@@ -76,6 +76,11 @@ class WinogradVariant(GpuVariant):
         """The three kernels."""
         return self._winograd(task).prim_func()
 
+    def arithmetic(self, task: ConvTask) -> int:
+        """Those of the products, without padding."""
+        conv = self._winograd(task)
+        return 2 * conv.positions * conv.tiles * task.c * task.k
+
     def workspace_bytes(self, task: ConvTask) -> int:
         """Transformed input and products."""
         return self._winograd(task).workspace_bytes()

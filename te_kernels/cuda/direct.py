@@ -38,6 +38,8 @@ from te_kernels.variant import Layouts, Reject
 _LONGEST = 288
 #: Bytes from L1 that a multiprocessor gets in a cycle: half of the 128 of the hardware, beside address arithmetic.
 _L1_BYTES = 64
+#: Cycles of one product in the chain of a sum: its multiply-add, and its loads as far as they do not overlap.
+_CHAIN_CYCLES = 12
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,11 @@ class CudaDirect(GpuVariant):
         return _flat.prim_func(task, self.layouts(task), machine, reduction, vector, [(shape, "float32")])
 
     def model_s(self, task: ConvTask, machine: Gpu) -> float:
-        """Every product needs its weight and, shared by the lanes of a vector, its input from L1."""
+        """Every product needs its weight and, shared by the lanes of a vector, its input from L1; sums are chains."""
         width = 1 if self.layout == "NCHW" else 4
         loaded = task.flops / 2 * 4 * (1 + 1 / width)
         l1_s = loaded / (machine.multiprocessors * _L1_BYTES * machine.clock_hz)
-        return streaming_s(task.bytes_moved // 4 * element_bytes(machine), machine) + l1_s
+        threads = math.prod(task.output_shape) / width
+        rounds = math.ceil(threads / (machine.multiprocessors * machine.multiprocessor_threads))
+        chain_s = rounds * (task.c // task.groups * task.r * task.s) * _CHAIN_CYCLES / machine.clock_hz
+        return streaming_s(task.bytes_moved // 4 * element_bytes(machine), machine) + max(l1_s, chain_s)

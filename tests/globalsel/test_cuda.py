@@ -110,6 +110,7 @@ def test_a_binary_is_embedded_and_what_lacks_a_device_says_so(tmp_path: Path) ->
     assert "pack-tuning" in refused.stderr and "run-tuning" in refused.stderr and "--budget 0" in refused.stderr
     done = command("compile", model, "-o", tmp_path / "out", *arguments, "--budget", 0)
     assert done.returncode == 0, done.stderr
+    assert "NOT MEASURED" in done.stdout
     library = (tmp_path / "out" / "model.so").read_bytes()
     assert FATBIN in library and b"__global__" not in library
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())

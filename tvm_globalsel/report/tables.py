@@ -33,6 +33,7 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
                                         if tuning["out_of_time"] else "") + ")",
         highlight=False,
     )  # fmt: skip
+    _basis(console, plan)
     console.print(_totals(plan))
     console.print(_proof(plan), highlight=False)
     _search(console, plan)
@@ -40,11 +41,19 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
     console.print(f"wrote model.so, weights.bin and plan.json into {folder}", highlight=False, soft_wrap=True)
 
 
+def _basis(console: Console, plan: dict[str, Any]) -> None:
+    """A warning where times are not measurements."""
+    basis = plan.get("costs", "measured")
+    if basis != "measured":
+        console.print(f"NOT MEASURED: the times of this plan are {basis}.", highlight=False, soft_wrap=True)
+
+
 def explain(plan: dict[str, Any]) -> None:
     """Layers, transforms, totals and proof."""
     console = console_for_tables()
     console.print(f"{plan['model']} on {plan['device']}, {plan['threads']} thread(s), TVM {plan['versions']['tvm']}",
                   highlight=False, soft_wrap=True)  # fmt: skip
+    _basis(console, plan)
     console.print(_layers(plan))
     if plan["transforms"]:
         for transform in plan["transforms"]:

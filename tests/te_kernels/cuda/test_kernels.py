@@ -108,7 +108,7 @@ def check_all(tasks: list[Task], machine: Gpu) -> int:
         args = check.arguments(case, variant, machine.dtype)
         module[f"kernel{index}"](*args)
         error = check.relative_error(case, variant, args)
-        assert error <= check.tolerance(variant, machine.dtype), f"{variant.label} on {task}: {error:.2e}"
+        assert error <= check.tolerance(variant, task, machine.dtype), f"{variant.label} on {task}: {error:.2e}"
     return len(pairs)
 
 
