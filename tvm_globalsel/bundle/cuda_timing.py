@@ -51,8 +51,7 @@ def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dic
             args, error, params = *_check_opaque(kernel, module[oracle], task, machine, device), 0
         else:
             args, error, params = *_check(kernel, task, variant, machine, device), len(task.param_shapes)
-        bound = variant.error_bound(task)
-        allowed = bound if machine.dtype == FLOAT32 else max(bound, check.tolerance(variant, machine.dtype))
+        allowed = check.tolerance(variant, task, machine.dtype)
         result["relative_error"] = error if math.isfinite(error) else None
         if not error <= allowed:
             shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
