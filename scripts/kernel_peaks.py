@@ -25,10 +25,11 @@ from tvm_globalsel.bench.kernels import rank
 from tvm_globalsel.bench.layers import Layer, distinct, of_network, read_table
 from tvm_globalsel.bench.peers import Peer, installed
 from tvm_globalsel.bench.report import HEADER, as_json, geometric_mean, ratios, row
+from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer
-from tvm_globalsel.pipeline import default_log, device_name
+from tvm_globalsel.pipeline import default_log
 
 TABLE = Path(__file__).parent.parent / "tests/data/conv_layers.csv"
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -63,7 +64,7 @@ def main() -> None:
         layers = distinct(layers + [layer for path in sorted(LIGHT.glob("light_*.onnx")) for layer in of_network(path)])
     target = host_target(1)
     machine = describe(target, 1)
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), 1, tvm.__version__)
+    context = Context(target_identity(target), device_name(), 1, tvm.__version__)
     log = TuningLog(args.tuning_log or default_log())
     leaders, tuning = rank(layers, log, Measurer(target, machine, context), machine, args.budget, progress)
     print(

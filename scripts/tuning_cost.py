@@ -26,13 +26,13 @@ import tvm
 from te_kernels.machine import Machine, describe, host_target
 from tvm_globalsel.candidates import Candidates, candidates_of, measuring_order, transform_tasks
 from tvm_globalsel.demands import Demands
+from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import weight_bytes
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Request, Tuning, tune
-from tvm_globalsel.pipeline import device_name
 from tvm_globalsel.search import trace
 from tvm_globalsel.search.bounds import Rates, machine_rates
 from tvm_globalsel.search.loop import Search
@@ -65,7 +65,7 @@ def job(net: str, threads: int, full: TuningLog | None) -> Job:
     target = host_target(threads)
     machine = describe(target, threads)
     weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    context = Context(f"{machine.kind}:{machine.mcpu}", device_name(), threads, tvm.__version__, weights)
+    context = Context(target_identity(target), device_name(), threads, tvm.__version__, weights)
     log = TuningLog()
     keep: Callable[[Candidates], Candidates] = Replay(full, log, context).only_known if full else lambda c: c
     found = {key: keep(c) for key, c in candidates_of(network, machine).items()}

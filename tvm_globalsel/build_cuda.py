@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import tvm
 import tvm_ffi
@@ -76,17 +75,6 @@ def build_kernels(functions: dict[str, tvm.tirx.PrimFunc], target: tvm.target.Ta
 def has_nvcc() -> bool:
     """Whether CUDA's compiler is on the path."""
     return shutil.which("nvcc") is not None
-
-
-def is_embedded(library: Any) -> bool:
-    """Whether a built module holds binaries (or else source that is compiled where it is loaded)."""
-    pending = [library]
-    while pending:
-        module = pending.pop()
-        if module.kind == "cuda":
-            return "fatbin" in module.get_write_formats() or has_runtime()
-        pending += list(module.imports)
-    return False
 
 
 def has_runtime() -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
-from te_kernels.task import Task, TransformTask
+from te_kernels.task import ConvTask, Task, TransformTask
 from te_kernels.variant import Reject, Variant, variants_for
 from tvm_globalsel.graph import Network
 
@@ -60,6 +60,14 @@ def candidates_of(network: Network, machine: Machine | Gpu) -> dict[str, Candida
         if op.task.key not in found:
             found[op.task.key] = candidates_for(op.task, machine)
     return found
+
+
+def layouts_and_families(found: Iterable[Candidates]) -> tuple[set[str], set[str]]:
+    """Every layout that some candidate reads or writes, and every family that some convolution has one of."""
+    pairs = [(variant, candidates.task) for candidates in found for variant in candidates.variants]
+    every = [variant.layouts(task) for variant, task in pairs]
+    layouts = {name for one in every for name in (*one.inputs, one.output)}
+    return layouts, {variant.family for variant, task in pairs if isinstance(task, ConvTask)}
 
 
 def with_kernels(candidates: Candidates) -> Candidates:

@@ -22,6 +22,7 @@ from tvm_globalsel.background import exit_interrupted
 from tvm_globalsel.bench import command as bench_command
 from tvm_globalsel.cli_bundle import add_commands
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.logs.command import add_parser as add_log_parser
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -79,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
                    help="of a CUDA network (float16: sums, inputs and outputs stay float32)")  # fmt: skip
     c.add_argument("--threads", type=_positive, default=1, metavar="N")
     c.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    c.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on devices behind TVM's RPC tracker")
+    c.add_argument("--rpc-key", metavar="K", help="the key those devices registered with")
+    c.add_argument("--trust-log", action="store_true", help="use what the log has of other machines, threads, versions")
     c.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     c.add_argument("--tolerance", type=_error, default=0.01, metavar="T",
                    help="stop when no plan is estimated to gain more than this part (default 0.01)")  # fmt: skip
@@ -120,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
 
     v = command("variants", _variants, "every variant; with a shape, which apply and why others do not")
     v.add_argument("--conv", type=_conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
+    v.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
+    v.add_argument("--precision", default="float32", choices=("float32", "float16"), help="of a CUDA network")
     v.add_argument("--threads", type=_positive, default=1, metavar="N")
 
     s = command("solve", _solve, "solve cost tables of triNNity's form: the optimum and what others would choose")
@@ -133,6 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--target", default="host", help="'host', a TVM target tag, or a target as JSON")
     p.add_argument("--threads", type=_positive, default=1, metavar="N")
     p.add_argument("--tuning-log", type=Path, metavar="FILE", help="default: in the user's cache folder")
+    p.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on devices behind TVM's RPC tracker")
+    p.add_argument("--rpc-key", metavar="K", help="the key those devices registered with")
+    p.add_argument("--trust-log", action="store_true", help="use what the log has of other machines, threads, versions")
     p.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="time for measuring (default 300)")
     p.add_argument("--shape", action="append", default=[], type=_shape, metavar="NAME=1,3,224,224")
     p.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
@@ -143,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
     p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
     p.add_argument("--json", action="store_true")
+
+    add_log_parser(commands.add_parser("log", help="look into tuning logs, merge and prune them"))
 
     b = command("bench", bench_command.run, "whole networks against other engines, in turns, probed")
     b.add_argument("--threads", type=_positive, default=1, metavar="N")
@@ -259,6 +270,7 @@ def _compile(args: argparse.Namespace) -> int:
 
     options = Options(
         target=args.target, precision=args.precision, threads=args.threads, tuning_log=args.tuning_log,
+        trust_log=args.trust_log, rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
         budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
         dump_dir=args.dump_dir, device=args.device, weights=args.weights,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
@@ -334,9 +346,10 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _variants(args: argparse.Namespace) -> int:
+    from tvm_globalsel.pipeline import Options
     from tvm_globalsel.report.variants import list_variants
 
-    list_variants(args.conv, args.threads)
+    list_variants(args.conv, Options(target=args.target, precision=args.precision, threads=args.threads))
     return 0
 
 
@@ -360,9 +373,9 @@ def _pareto(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.progress import tuning_progress
 
     options = Options(
-        target=args.target, threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
-        shapes=dict(args.shape), seed_weights=args.seed_weights, device=args.device,
-        weights=args.weights,
+        target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
+        rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key, device=args.device,
+        budget_s=args.budget, shapes=dict(args.shape), seed_weights=args.seed_weights, weights=args.weights,
         demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):

@@ -17,7 +17,7 @@ def choose_device(log: TuningLog, target: str, threads: int, wanted: str | None,
     only one that the log knows for it; else ``here``. Raises :class:`UserError` when there are several, or when the log
     has nothing of the one that was asked for.
     """
-    known = sorted({c.device for c in log.contexts() if (c.target, c.threads) == (target, threads)})
+    known = sorted({o.device for o in log.origins() if (o.target, o.threads) == (target, threads)})
     if wanted is not None:
         if wanted not in known and wanted != here:
             raise UserError(

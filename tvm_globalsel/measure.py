@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,12 @@ from tvm.s_tir import meta_schedule as ms
 from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task
 from te_kernels.variant import Variant
-from tvm_globalsel import worker
-from tvm_globalsel.background import run_interruptible
+from tvm_globalsel import worker, worker_process
+from tvm_globalsel.background import run_interruptible, scratch_folder, stopping
+from tvm_globalsel.jobs import Device, Job, Outcome
+from tvm_globalsel.local_device import LocalDevice
 from tvm_globalsel.log import Context, Record, TuningLog, make_record
+from tvm_globalsel.turn import Turn
 
 _KERNELS_PER_BATCH = 8
 _BATCHES_PER_WAVE = 12
@@ -59,29 +62,41 @@ class Tuning:
 
 
 class Measurer:
-    """TVM's builder and runner, started when the first kernel needs them."""
+    """TVM's builder, and a device (by default this machine), started when the first kernel needs them."""
 
-    def __init__(self, target: tvm.target.Target, machine: Machine, context: Context) -> None:
+    def __init__(
+        self, target: tvm.target.Target, machine: Machine, context: Context, device: Device | None = None
+    ) -> None:
         self.target = target
         self.machine = machine
         self.context = context
+        self._device = device or LocalDevice(_RUN_TIMEOUT_S)
         self._builder: Any = None
-        self._runner: Any = None
+        self._turns: dict[Path | None, Turn] = {}
 
-    def measure(self, requests: list[Request], keep: Callable[[list[Record]], None]) -> None:
+    def measure(
+        self, requests: list[Request], keep: Callable[[list[Record]], None], log: TuningLog | None = None,
+        again: bool = False,
+    ) -> None:  # fmt: skip
         """Measure all requests and hand each batch's records to ``keep`` as soon as it has run.
 
-        Failures become records with an error; nothing is raised for them.
+        Failures become records with an error; nothing is raised for them. With ``log``, tuners that share it take
+        turns, and what another has measured by then is not measured again (unless ``again`` asks for just that).
         """
         batches = [requests[i : i + _KERNELS_PER_BATCH] for i in range(0, len(requests), _KERNELS_PER_BATCH)]
-        for batch, results in zip(batches, self._run(batches), strict=True):
-            if results is None:  # something took the whole process down: find out what, one kernel at a time
-                singles = [[request] for request in batch]
-                results = [r[0] if r else {"error": "crashed"} for r in self._run(singles, errors=True)]
-            missing = [i for i, result in enumerate(results) if result.get("error") == "not built"]
-            for i, rebuilt in zip(missing, self._run([[batch[i]] for i in missing], errors=True), strict=True):
-                results[i] = rebuilt[0] if rebuilt else {"error": "crashed"}
-            keep([self._record(request, result) for request, result in zip(batch, results, strict=True)])
+        with closing(self._outcomes(batches, log, again)) as outcomes:  # whatever ends it, the turn is given up
+            for batch, outcome in outcomes:
+                if isinstance(outcome, str):  # something took the whole process down: find out what, one at a time
+                    alone, results = list(range(len(batch))), [{"error": outcome}] * len(batch)
+                else:
+                    alone = [i for i, result in enumerate(outcome) if result.get("error") == worker.NOT_BUILT]
+                    results = list(outcome)
+                if len(batch) > 1 and alone:
+                    for (request,), one in self._outcomes([[batch[i]] for i in alone], log, again):
+                        results[batch.index(request)] = {"error": one} if isinstance(one, str) else one[0]
+                if stopping():  # workers were killed, which is no fault of the kernels
+                    return
+                keep([self._record(r, x) for r, x in zip(batch, results, strict=True) if not x.get("skipped")])
 
     def _record(self, request: Request, result: dict[str, Any]) -> Record:
         error = result.get("error")
@@ -94,37 +109,43 @@ class Measurer:
             error=error,
         )
 
-    def _run(self, batches: list[list[Request]], errors: bool = False) -> Iterator[list[dict[str, Any]] | None]:
-        """Build batches together, run them in turn. One that fails whole gives None, or with ``errors`` its message."""
-        if not batches:
-            return
+    def _outcomes(
+        self, batches: list[list[Request]], log: TuningLog | None, again: bool
+    ) -> Generator[tuple[list[Request], Outcome]]:
+        """Build batches together and run each; in any order."""
         self._start()
-        texts = [self._text(batch) for batch in batches]
-        inputs = [ms.builder.BuilderInput(self._module(b, t), self.target) for b, t in zip(batches, texts, strict=True)]
-        built = self._builder.build(inputs)
-        for text, result in zip(texts, built, strict=True):
-            failure = str(result.error_msg) if result.error_msg is not None else None
-            outcome: list[dict[str, Any]] | None = None
-            if failure is None:
-                path = str(result.artifact_path)
-                run_input = ms.runner.RunnerInput(path, "cpu", worker.text_to_args(text))
-                ran = self._runner.run([run_input])[0].result()
-                shutil.rmtree(Path(path).parent, ignore_errors=True)
-                failure = str(ran.error_msg) if ran.error_msg is not None else None
-                if failure is None:
-                    outcome = worker.results_from_floats([float(x) for x in ran.run_secs])
-            if failure is not None and errors:
-                outcome = [{"error": _summary(failure)}]
-            yield outcome
+        specs = [self._spec(batch) for batch in batches]
+        inputs = [ms.builder.BuilderInput(self._module(b, s), self.target) for b, s in zip(batches, specs, strict=True)]
+        jobs = []
+        for number, built in enumerate(self._builder.build(inputs)):
+            library = None if built.artifact_path is None else Path(str(built.artifact_path))
+            failure = None if built.error_msg is None else str(built.error_msg)
+            jobs.append(Job(number, specs[number], library, failure))
 
-    def _text(self, batch: list[Request]) -> str:
+        def known(job: Job) -> list[int]:
+            if log is None or again:
+                return []
+            log.refresh()
+            keys = [self.context.key(r.task, r.variant) for r in batches[job.number]]
+            return [i for i, key in enumerate(keys) if log.get(key) is not None]
+
+        for job, outcome in self._device.run(jobs, known, self._turn(log)):
+            if stopping():
+                return
+            yield batches[job.number], _summary(outcome) if isinstance(outcome, str) else outcome
+
+    def _turn(self, log: TuningLog | None) -> Turn:
+        path = log.path if log is not None else None
+        return self._turns.setdefault(path, Turn(path))
+
+    def _spec(self, batch: list[Request]) -> dict[str, Any]:
         kernels = [{"task": r.task.to_dict(), "variant": r.variant.name, "knobs": r.variant.knobs} for r in batch]
-        return json.dumps({"machine": asdict(self.machine), "weights": self.context.weights, "kernels": kernels})
+        return {"machine": asdict(self.machine), "weights": self.context.weights, "kernels": kernels}
 
     @staticmethod
-    def _module(batch: list[Request], text: str) -> tvm.IRModule:
+    def _module(batch: list[Request], spec: dict[str, Any]) -> tvm.IRModule:
         lowered = {f"lowered{i}": r.task.lowered for i, r in enumerate(batch) if isinstance(r.task, OpaqueTask)}
-        return tvm.IRModule(lowered).with_attr("globalsel_batch", text)
+        return tvm.IRModule(lowered).with_attr("globalsel_batch", json.dumps(spec))
 
     def _start(self) -> None:
         if self._builder is not None:
@@ -132,12 +153,12 @@ class Measurer:
         # both are inherited by the worker processes; the threads are read before the first parallel kernel
         os.environ["TVM_NUM_THREADS"] = str(self.machine.threads)
         os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+        scratch = scratch_folder()
         self._builder = ms.builder.LocalBuilder(
-            max_workers=os.cpu_count() or 1, timeout_sec=_BUILD_TIMEOUT_S, f_build=worker.build_batch
-        )
-        self._runner = ms.runner.LocalRunner(
-            timeout_sec=_RUN_TIMEOUT_S, f_alloc_argument=worker.allocate, f_run_evaluator=worker.evaluate
-        )
+            max_workers=os.cpu_count() or 1, timeout_sec=_BUILD_TIMEOUT_S, f_build=self._device.build,
+            f_export=self._device.export, initializer=partial(worker_process.start, str(scratch)),
+        )  # fmt: skip
+        self._device.start(scratch)
 
 
 def _summary(message: str) -> str:
@@ -155,31 +176,44 @@ def tune(
 ) -> Tuning:
     """Measure what the log does not know yet, in order, until the time is up; every batch is logged when it has run.
 
-    The first ``required`` requests are measured whatever the time: without them there is no plan.
-    ``progress(done, total, what)`` is called as measurements complete.
+    The first ``required`` requests are measured whatever the time: without them there is no plan. What another tuner
+    adds to the log in the meantime is not measured again. ``progress(done, total, what)`` is called as measurements
+    complete.
     """
     start = time.monotonic()
-    unknown = [r for r in requests if log.get(measurer.context.key(r.task, r.variant)) is None]
-    required = sum(log.get(measurer.context.key(r.task, r.variant)) is None for r in requests[:required])
-    done = failed = 0
+
+    def missing(some: list[Request]) -> list[Request]:
+        return [r for r in some if log.get(measurer.context.key(r.task, r.variant)) is None]
+
+    log.refresh()
+    unknown = missing(requests)
+    required = len(missing(requests[:required]))
+    measured = found = failed = 0
     report = progress or (lambda done, total, what: None)
 
     def keep(records: list[Record]) -> None:
-        nonlocal done, failed
+        nonlocal measured, failed
         log.append(records)
-        done += len(records)
+        measured += len(records)
         failed += sum(record.error is not None for record in records)
-        report(done, len(unknown), f"{records[-1].task['kind']}: {records[-1].variant}")
+        if records:
+            report(measured + found, len(unknown), f"{records[-1].task['kind']}: {records[-1].variant}")
 
     if unknown:
         report(0, len(unknown), "building the first kernels")
     for wave in _waves(unknown, required):
-        elapsed = time.monotonic() - start
-        expected_s = elapsed / done * len(wave) * 0.5 if done else 0.0
+        log.refresh()
+        left = missing(wave)
+        elapsed, done = time.monotonic() - start, measured + found
+        expected_s = elapsed / done * len(left) * 0.5 if done else 0.0
         if done >= required and elapsed + expected_s >= budget_s:
             break
-        run_interruptible(partial(measurer.measure, wave, keep))
-    return Tuning(done, len(requests) - len(unknown), failed, len(unknown) - done, time.monotonic() - start)
+        before = measured
+        if left:
+            run_interruptible(partial(measurer.measure, left, keep, log))
+        found += len(wave) - (measured - before)
+    known = len(requests) - len(unknown) + found
+    return Tuning(measured, known, failed, len(unknown) - measured - found, time.monotonic() - start)
 
 
 def _waves(requests: list[Request], required: int) -> Iterator[list[Request]]:

@@ -24,26 +24,29 @@ from tvm_globalsel import build as building
 from tvm_globalsel.candidates import (
     Candidates,
     candidates_of,
+    layouts_and_families,
     measuring_order,
     refinements,
     transform_tasks,
     with_kernels,
 )
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
+from tvm_globalsel.device import device_name, warn_of_threads
 from tvm_globalsel.devices import choose_device, known_of
-from tvm_globalsel.errors import UserError
+from tvm_globalsel.errors import UserError, located
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network, weight_bytes
 from tvm_globalsel.log import Context, TuningLog
-from tvm_globalsel.machine_name import device_name
+from tvm_globalsel.logs.trust import consult
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.memory_plan import arena_bytes
 from tvm_globalsel.offline import gpu_context, log_target, predictor, tuning_from_log
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.precision import in_precision
+from tvm_globalsel.remote import remote_devices
 from tvm_globalsel.rewrite import lower_transforms, rewrite
 from tvm_globalsel.runtime import fingerprint
 from tvm_globalsel.search.live import search
@@ -57,6 +60,7 @@ from tvm_globalsel.selection import (
     interpret,
     transform_candidates,
 )
+from tvm_globalsel.solve import refuse_unknown
 from tvm_globalsel.weights import WEIGHTS, write_weights
 
 if TYPE_CHECKING:
@@ -69,17 +73,20 @@ class Options:
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
     ``tuning_log`` is the log file (None: the user's cache folder); ``device`` whose measurements in it count (None:
-    this machine's; for another target than the host's see ``devices``); ``weights`` is a Caffe network's
-    ``.caffemodel``; ``demands`` are side constraints on the plan. ``precision`` is what a CUDA network computes in:
-    float32, or float16 with sums in float32.
+    this machine's; for another target than the host's see ``devices``); with ``trust_log``, what it holds of other
+    machines, thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the
+    devices that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``; ``demands`` are
+    side constraints on the plan. ``precision`` is what a CUDA network computes in: float32, or float16 with sums in
+    float32.
     Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
-    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, and limits.
+    ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, limits, and remote devices.
     """
 
     target: str = "host"
     precision: str = FLOAT32
     threads: int = 1
     tuning_log: Path | None = None
+    trust_log: bool = False
     budget_s: float = 300.0
     solver: str = "pbqp"
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -87,6 +94,8 @@ class Options:
     weights: Path | None = None
     dump_dir: Path | None = None
     device: str | None = None
+    rpc_tracker: str | None = None
+    rpc_key: str | None = None
     demands: Demands = field(default_factory=Demands)
     tolerance: float = 0.01
     exhaustive: bool = False
@@ -96,9 +105,11 @@ class Options:
         """Whether only what can change the answer is measured.
 
         That is known for the fastest plan only: other solvers and limits compare candidates that it never needs.
+        And it is known of this machine only, whose rates bound the candidates' times from below.
         """
         limited = self.demands.max_memory_bytes is not None or self.demands.max_error is not None
-        return not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
+        here = self.rpc_tracker is None
+        return here and not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
 
 
 Say = Callable[[str], None]
@@ -150,7 +161,7 @@ def compile(
     imported = import_onnx(prepared, label)
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
-    selected = select(imported.module, options, imported.names, progress, say, dump)
+    selected = select(imported.module, options, imported.names, progress, say, dump, label)
     selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
     built = building.build_apart(lowered, selected.target)
@@ -185,21 +196,34 @@ def list_candidates(network: Network, machine: Machine | Gpu) -> Listing:
 
 def select(
     module: tvm.IRModule, options: Options, names: dict[str, list[str]] | None = None,
-    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None,
+    progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None, label: str = "",
 ) -> Selected:  # fmt: skip
-    """Relax to a selected plan: extract, list candidates, measure, solve."""
+    """Relax to a selected plan: extract, list candidates, measure, solve. ``label`` names the model in errors."""
     dump = dump or Dump(None)
     target = parse_target(options.target, options.threads)
     machine = describe_target(target, options)
+    device = device_name()
+    remote = None  # this machine is measured
+    if isinstance(machine, Machine):
+        remote = remote_devices(options.rpc_tracker, options.rpc_key)
+        if remote is None:
+            warn_of_threads(options.threads)
+        else:
+            machine, device = remote.describe(machine, target)
     log = TuningLog(options.tuning_log or default_log())
 
-    listing = list_candidates(in_precision(simplify(extract(module, names)), dtype_of(machine)), machine)
-    network, found, moves = listing.network, listing.found, listing.moves
+    with located(label):
+        network = in_precision(simplify(extract(module, names)), dtype_of(machine))
+    listing = list_candidates(network, machine)
+    found, moves = listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
-    foreign = options.target != "host"
-    here = gpu_context(machine, options.target, "").device if isinstance(machine, Gpu) else device_name()
-    device = choose_device(log, log_target(machine), machine.threads, options.device, here, foreign)
-    context = Context(log_target(machine), device, machine.threads, tvm.__version__, listing.weights)
+    here = gpu_context(machine, options.target, "").device if isinstance(machine, Gpu) else device
+    foreign = options.target != "host" and remote is None
+    identity = log_target(machine, target)
+    device = choose_device(log, identity, machine.threads, options.device, here, foreign)
+    context = Context(identity, device, machine.threads, tvm.__version__, listing.weights)
+    consult(log, context.origin, options.trust_log, say)
+    refuse_unknown(options.solver, *layouts_and_families(found.values()))
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     found_by_search: Found | None = None
     if isinstance(machine, Gpu):
@@ -210,11 +234,11 @@ def select(
     elif options.searches:
         known = costs_from_log(found, moves, listing.move_candidates, log, context).choices
         space = Space(network, known, listing.move_candidates, options.demands)
-        measurer = Measurer(target, machine, context)
+        measurer = Measurer(target, machine, context, remote)
         found_by_search = search(space, log, measurer, options.tolerance, options.budget_s, progress)
         tuning = found_by_search.tuning
     else:
-        tuning = _tune(listing.everything, log, Measurer(target, machine, context), options.budget_s, progress)
+        tuning = _tune(listing.everything, log, Measurer(target, machine, context, remote), options.budget_s, progress)
     predict = predictor(machine) if isinstance(machine, Gpu) else None
     costs = costs_from_log(found, moves, listing.move_candidates, log, context, predict)
     problem = build_problem(network, costs)
@@ -241,7 +265,7 @@ def pareto(
     options = dataclasses.replace(options, solver="pbqp", demands=unlimited(options.demands), exhaustive=True)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     imported = import_onnx(read_model(model, options.shapes, options.seed_weights, options.weights), label)
-    selected = select(imported.module, options, imported.names, progress, say)
+    selected = select(imported.module, options, imported.names, progress, say, label=label)
     needs = account(selected.network, selected.costs, selected.selection.problem)
     seconds = options.demands.time_limit_s
     say("solving for time against memory")

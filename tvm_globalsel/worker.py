@@ -21,22 +21,37 @@ from tvm.target import codegen
 
 from te_kernels import check, probes
 from te_kernels.machine import Machine
-from te_kernels.task import ConvTask, OpaqueTask, Task, from_dict
+from te_kernels.task import OpaqueTask, Task, from_dict
 from te_kernels.variant import Variant, all_variants, from_knobs
+from tvm_globalsel.opaque import opaque_arguments, opaque_error
+from tvm_globalsel.timing import (
+    BLOCKS,
+    PROBE_TASK,
+    PROBE_VARIANT,
+    PROBE_WARM_UPS,
+    RUNS_IN_BLOCK,
+    SLOW_KERNEL_S,
+    evicted_bytes,
+    undisturbed,
+)
 
-_PROBE_TASK = ConvTask(1, 64, 8, 56, 64, 1, 1)
-_PROBE_VARIANT = "direct_nhwc"
-_SLOWED = 1.12  # a probe slower than this over the best one means that the machine was disturbed
-_BLOCKS = 5
-_RUNS_IN_BLOCK = 2
-_ATTEMPTS = 4
-_SLOW_KERNEL_S = 0.15  # one run of such a kernel is measurement enough
+#: The result of a kernel whose measurement is in the log already, and the error of one whose schedule failed.
+SKIPPED: dict[str, Any] = {"skipped": True}
+NOT_BUILT = "not built"
 
 _best_probe_s = math.inf
 
 
 def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
     """TVM builder's ``f_build``: the module carries the batch as an attribute; a kernel that fails is left out."""
+    return tvm.tirx.build(tvm.IRModule(scheduled(mod, target)), target=target)
+
+
+def scheduled(mod: tvm.IRModule, target: tvm.target.Target) -> dict[str, tvm.tirx.PrimFunc]:
+    """The functions of a batch: ``probe``, ``kernelN``, ``oracleN`` of opaque ones.
+
+    A kernel whose schedule fails is left out; if it is alone, RuntimeError tells why.
+    """
     spec = json.loads(str(mod.attrs["globalsel_batch"]))
     machine = Machine(**spec["machine"])
     opaque = {gv.name_hint: func for gv, func in mod.functions.items()}
@@ -54,7 +69,7 @@ def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tv
         functions[f"kernel{index}"] = func.with_attr("global_symbol", f"kernel{index}")
         if isinstance(task, OpaqueTask):
             functions[f"oracle{index}"] = task.lowered.with_attr("global_symbol", f"oracle{index}")
-    return tvm.tirx.build(tvm.IRModule(functions), target=target)
+    return functions
 
 
 def task_of(data: dict[str, Any], lowered: Any) -> Task:
@@ -69,8 +84,8 @@ def task_of(data: dict[str, Any], lowered: Any) -> Task:
 
 @functools.cache
 def _probe(machine: Machine) -> tvm.tirx.PrimFunc:
-    variant = next(iter(all_variants()[_PROBE_VARIANT].candidates(_PROBE_TASK, machine)))
-    return variant.prim_func(_PROBE_TASK, machine)
+    variant = next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
+    return variant.prim_func(PROBE_TASK, machine)
 
 
 def allocate(device: Any, args_info: Any, alloc_repeat: int) -> list[list[str]]:
@@ -97,7 +112,7 @@ def evaluate(module: Any, device: Any, config: Any, repeated_args: list[list[str
 
 
 def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Check every kernel of a library against its oracle, then time it. Kernels that are null are passed over."""
+    """Check every kernel of a library against its oracle, then time it, but for those of ``skip``."""
     machine = Machine(**spec["machine"])
     here = Machine(**{**spec["machine"], **spec.get("caches", {})})  # tuned elsewhere than where it was built
     probe = _Probe(module, machine)
@@ -106,37 +121,46 @@ def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dic
     for index, item in enumerate(spec["kernels"]):
         result: dict[str, Any] = {"costs_s": []}
         results.append(result)
-        if item is None:
+        if index in spec.get("skip", ()):
+            results[index] = SKIPPED
             continue
         if not module.implements_function(f"kernel{index}", True):
-            result["error"] = "not built"
+            result["error"] = NOT_BUILT
             continue
         variant = from_knobs(item["variant"], item["knobs"])
         args, error, single_s = _check(module, index, item["task"], variant)
         result["relative_error"] = error if math.isfinite(error) else None
-        allowed = variant.error_bound(from_dict(item["task"]))
-        if not error <= allowed:
-            shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
-            result["error"] = f"wrong result: relative error {shown}, allowed {allowed:.1e}"
+        wrong = wrong_result(error, from_dict(item["task"]), variant)
+        if wrong is not None:
+            result["error"] = wrong
             continue
-        if single_s > _SLOW_KERNEL_S:
+        if single_s > SLOW_KERNEL_S:
             result["costs_s"] = [single_s]
             continue
         evaluator = module.time_evaluator(
-            f"kernel{index}", device, number=1, repeat=_RUNS_IN_BLOCK, f_preproc="globalsel.prepare_caches"
+            f"kernel{index}", device, number=1, repeat=RUNS_IN_BLOCK, f_preproc="globalsel.prepare_caches"
         )
         data_inputs = len(variant.layouts(from_dict(item["task"])).inputs)
         steps = _steps(module, index, args, data_inputs, spec["weights"])
         timed.append((index, evaluator, args, steps))
     can_flush = module.implements_function("flush", True)
-    scratch_bytes = 2 * (here.l2_bytes if spec["weights"] == "cache" or can_flush else here.l3_bytes)
-    for _ in range(_BLOCKS):
+    scratch_bytes = evicted_bytes(here, spec["weights"], can_flush)
+    for _ in range(BLOCKS):
         for index, evaluator, args, steps in timed:
             _caches.expect(scratch_bytes, steps)
             results[index]["costs_s"].append(
                 probe.undisturbed(lambda e=evaluator, a=args: float(np.median(list(e(*a).results))))
             )
     return results
+
+
+def wrong_result(error: float, task: Task, variant: Variant) -> str | None:
+    """What to log of a kernel with this relative error, or None when its variant may have it."""
+    allowed = variant.error_bound(task)
+    if error <= allowed:
+        return None
+    shown = f"{error:.2e}" if math.isfinite(error) else "not finite"
+    return f"wrong result: relative error {shown}, allowed {allowed:.1e}"
 
 
 def _steps(module: Any, index: int, args: Any, data_inputs: int, weights: str) -> list[Callable[[], object]]:
@@ -206,27 +230,16 @@ def _check(module: Any, index: int, data: dict[str, Any], variant: Variant) -> t
     args = check.arguments(case, variant)
     first = _seconds(kernel, args)
     error = check.relative_error(case, variant, args)
-    return args, error, first if first > _SLOW_KERNEL_S else _seconds(kernel, args)
+    return args, error, first if first > SLOW_KERNEL_S else _seconds(kernel, args)
 
 
 def _check_opaque(module: Any, index: int, task: OpaqueTask) -> tuple[Any, float, float]:
-    rng = np.random.default_rng(0)
-    arrays = []
-    for shape, dtype in zip((*task.shapes, *task.constant_shapes), task.dtypes, strict=True):
-        floating = dtype.startswith("float")
-        arrays.append(rng.standard_normal(shape).astype(dtype) if floating else rng.integers(0, 2, shape).astype(dtype))
-    args = [tvm.runtime.tensor(np.array(a, order="C")) for a in arrays]  # ascontiguousarray drops rank 0
+    args = [tvm.runtime.tensor(array) for array in opaque_arguments(task)]
     out, oracle = (tvm.runtime.empty(task.out_shape, task.out_dtype) for _ in range(2))
     module[f"oracle{index}"](*args, oracle)
     first = _seconds(module[f"kernel{index}"], [*args, out])
-    got, expected = out.numpy().astype(np.float64), oracle.numpy().astype(np.float64)
-    finite = np.isfinite(expected)
-    if not np.array_equal(got[~finite], expected[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
-        error = math.inf
-    else:
-        scale = float(np.abs(expected[finite]).max(initial=0.0)) or 1.0
-        error = float(np.abs(got[finite] - expected[finite]).max(initial=0.0)) / scale
-    return [*args, out], error, first if first > _SLOW_KERNEL_S else _seconds(module[f"kernel{index}"], [*args, out])
+    error = opaque_error(out.numpy(), oracle.numpy())
+    return [*args, out], error, first if first > SLOW_KERNEL_S else _seconds(module[f"kernel{index}"], [*args, out])
 
 
 def _seconds(function: Any, args: list[Any]) -> float:
@@ -239,10 +252,10 @@ class _Probe:
     """Times blocks between two runs of the probe kernel and repeats those measured on a slowed machine."""
 
     def __init__(self, module: Any, machine: Machine) -> None:
-        variant = next(iter(all_variants()[_PROBE_VARIANT].candidates(_PROBE_TASK, machine)))
-        self._args = check.arguments(_case(_PROBE_TASK), variant)
+        variant = next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
+        self._args = check.arguments(_case(PROBE_TASK), variant)
         self._kernel = module["probe"]
-        for _ in range(20):
+        for _ in range(PROBE_WARM_UPS):
             self._ratio()
 
     def _ratio(self) -> float:
@@ -253,17 +266,13 @@ class _Probe:
 
     def undisturbed(self, block: Any) -> float:
         """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""
-        best: tuple[float, float] | None = None
-        for _ in range(_ATTEMPTS):
+
+        def attempt() -> tuple[float, float]:
             before = self._ratio()
             wall_s, cpu_s = time.perf_counter(), time.thread_time()
             cost_s = float(block())
             wall_s, cpu_s = time.perf_counter() - wall_s, time.thread_time() - cpu_s
             # the probe sees a slowed core, the clocks a core shared with another process
-            disturbance = max(before, self._ratio(), wall_s / max(cpu_s, 1e-9))
-            if best is None or disturbance < best[0]:
-                best = (disturbance, cost_s)
-            if disturbance <= _SLOWED:
-                break
-        assert best is not None
-        return best[1]
+            return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9)), cost_s
+
+        return undisturbed(attempt)

@@ -10,6 +10,7 @@ import tvm
 
 from te_kernels.conv2d import _gemm as algorithm
 from te_kernels.conv2d import _output_stationary as direct
+from te_kernels.conv2d._flat import flattened, on_map
 from te_kernels.conv2d._tiles import best_tiles
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -44,7 +45,7 @@ class ChannelGemmVariant(Variant):
         if slice_bytes <= machine.l2_bytes // 4 * 3:
             raise Reject(f"the weights of two vectors of channels take {slice_bytes} bytes, which L2 holds uncut")
         for tile, flat in fitting_tiles(task, machine):
-            chunk = chunk_within(direct.Geometry(task, tile, flat), machine.l2_bytes // 8)
+            chunk = chunk_within(direct.Geometry(task, tile), machine.l2_bytes // 8)
             yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, flat, "direct")
 
     @classmethod
@@ -54,14 +55,15 @@ class ChannelGemmVariant(Variant):
         if task.groups > 1 and layout != "NHWC" and per_group % lanes:
             raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
         for tile, _ in fitting_tiles(task, machine):
-            geometry = direct.Geometry(task, tile, False)
+            geometry = direct.Geometry(task, tile)
             blocks = task.c // task.groups // geometry.reduction_block
             chunk = blocks if form == "kn2" else chunk_within(geometry, machine.l2_bytes // 4)
             yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, False, form)
 
     def _plan(self, task: ConvTask) -> algorithm.Plan:
         tile = direct.Tile(self.rows, self.pixels, self.vectors, self.lanes)
-        return algorithm.Plan(direct.Geometry(task, tile, self.flat), self.layout, self.chunk, self.form)
+        geometry = direct.Geometry(flattened(task) if self.flat else task, tile)
+        return algorithm.Plan(geometry, self.layout, self.chunk, self.form)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.layout,) * len(task.input_shapes), self.layout)
@@ -70,7 +72,8 @@ class ChannelGemmVariant(Variant):
         return direct.pack(self._plan(task).geometry, params)
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return algorithm.prim_func(self._plan(task), self.layouts(task), machine)
+        func = algorithm.prim_func(self._plan(task), self.layouts(task), machine)
+        return on_map(func, task, self.layouts(task)) if self.flat else func
 
     def workspace_bytes(self, task: ConvTask) -> int:
         return algorithm.workspace_bytes(self._plan(task))

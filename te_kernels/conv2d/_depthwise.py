@@ -1,23 +1,28 @@
 """Depthwise convolution with vectors of channels: the algorithm behind the NHWC and NCHW<V>c depthwise variants.
 
-    for n, c block, row tile:                           parallel (NHWC: n and row tile, c block inside)
-      for pixel tile:                                   (NHWC, channels_inner: outside the c block)
+    for n, c block, row tile:                           parallel (NHWC: n and block of rows)
+      for pixel tile:
         acc[rows, pixels, V] = 0
         for r, s:                                       unrolled: the r*s weight vectors stay in registers
           acc[i, j] += x[h*sh + r*dh - top, w*sw + s*dw - left, c] * W[c, r, s]
         store(epilogue(acc))
 
-In NHWC, a sweep over the pixels of a row with one vector of channels keeps the weights in registers but touches one
-cache line in every c floats; with ``channels_inner`` memory is read in order and the weights reloaded for every tile.
+In NHWC the loops are: n, block of rows, chunk of channel vectors, strip of pixel tiles, row, pixel tile, vector. All
+rows of a strip are finished for one chunk before the next, so that L2 hands over each input line once and L1 serves it
+to the r rows that read it; a block's input and output fit L2. Where 4*c bytes are a multiple of 1 KB, the vectors of
+neighbouring pixels share a few sets of L1 and few of them are kept, whatever the strip: chunks of many vectors then at
+least read whole runs of memory.
 
 Every output takes r*s multiply-adds, so a pass over memory to pad the input would cost about a third of the time.
 There is none: an element outside the input is a zero chosen by a branch on the (scalar) position, which predicts well.
-On one Zen 5 core (FMA peak 245 GFLOP/s), blocked: 3x3 on 96x112x112 at 180, with stride 2 at 80 (bound by the L3: 6 MB
-in 70 us), on 576x14x14 at 118, 5x5 on 240x28x28 at 175; NHWC 114, 60, 78 and 150.
+On one Zen 5 core (FMA peak 250 GFLOP/s), blocked: 3x3 on 96x112x112 at 203, with stride 2 at 90 (bound by the L3: 6 MB
+in 60 us), on 576x14x14 at 211, 5x5 on 240x28x28 at 202; NHWC 148-165, 82, 204 and 185. NHWC with powers of two:
+128x56x56 at 165, 256x28x28 at 150, 512x14x14 at 110, 1024x7x7 at 60.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,13 +37,19 @@ from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Reject, Variant, epilogue_placeholders, pad_channels
 
+_LINE_BYTES = 64
+_PAGE_BYTES = 4096
+#: A multiple of it as the distance of neighbouring pixels leaves at most four sets of L1 to a vector of channels.
+_CROWDED_PITCH = 1024
+#: Vectors in the longest chunk: a run of 1 KB.
+_LONG_CHUNK = 16
 #: Window elements up to which the whole window is unrolled; beyond, only its columns.
 _UNROLLED_WINDOW = 25
 
 
 @dataclass(frozen=True)
 class DepthwiseVariant(Variant):
-    """Base of the depthwise variants. Knobs: layout, register tile, vector length, loop order (NHWC only)."""
+    """Base of the depthwise variants. Knobs: layout, register tile, vector length, strip (tiles), chunk (vectors)."""
 
     family = "depthwise"
     task_type = ConvTask
@@ -48,7 +59,8 @@ class DepthwiseVariant(Variant):
     rows: int
     pixels: int
     lanes: int
-    channels_inner: bool
+    strip: int
+    chunk: int
 
     @classmethod
     def _tiled(cls, task: ConvTask, machine: Machine, layout: str) -> Iterator[DepthwiseVariant]:
@@ -64,9 +76,13 @@ class DepthwiseVariant(Variant):
                 lanes //= 2
         tiles = _tiles(task, machine)
         if layout == "NHWC":
-            yield from (cls(layout, *tiles[0], lanes, inner) for inner in (False, True))
+            columns = strip(task, machine, tiles[0][1])
+            blocks = task.c // lanes
+            limits = (_LONG_CHUNK, 2, 1) if 4 * task.c % _CROWDED_PITCH == 0 else (1, 2, _LONG_CHUNK)
+            chunks = (max(d for d in range(1, limit + 1) if blocks % d == 0) for limit in limits)
+            yield from (cls(layout, *tiles[0], lanes, columns, chunk) for chunk in dict.fromkeys(chunks))
         else:
-            yield from (cls(layout, *tile, lanes, False) for tile in tiles)
+            yield from (cls(layout, *tile, lanes, -(-task.ow // tile[1]), 1) for tile in tiles)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.layout,) * len(task.input_shapes), self.layout)
@@ -87,16 +103,17 @@ class DepthwiseVariant(Variant):
             c, lane = sch.split(c, [None, self.lanes])
         else:
             n, c, h, w, lane = sch.get_loops(out)
-        ho, hi = sch.split(h, [None, self.rows])
-        wo, wi = sch.split(w, [None, self.pixels])
+        wb, wo, wi = sch.split(w, [None, self.strip, self.pixels])
         if self.layout == "NHWC":
-            middle = (wo, c) if self.channels_inner else (c, wo)
-            sch.reorder(n, ho, *middle, hi, wi, lane)
+            ho, row, hi = sch.split(h, [None, self._rows_in_block(task, machine), self.rows])
+            co, ci = sch.split(c, [None, self.chunk])
+            sch.reorder(n, ho, co, wb, row, wo, ci, hi, wi, lane)
             sch.parallel(sch.fuse(n, ho))
         else:
-            sch.reorder(n, c, ho, wo, hi, wi, lane)
+            ho, hi = sch.split(h, [None, self.rows])
+            sch.reorder(n, c, ho, wb, wo, hi, wi, lane)
             sch.parallel(sch.fuse(n, c, ho) if task.n * task.c < 4 * machine.threads * self.lanes else sch.fuse(n, c))
-        sch.compute_at(acc, c if self.channels_inner else wo, preserve_unit_loops=True)
+        sch.compute_at(acc, ci if self.layout == "NHWC" else wo, preserve_unit_loops=True)
         sch.set_scope(acc, 0, "local")
         *_, hi_, wi_, lane_, r, s = sch.get_loops(acc)
         sch.reorder(r, s, hi_, wi_, lane_)
@@ -108,6 +125,12 @@ class DepthwiseVariant(Variant):
             sch.unroll(r)
         sch.decompose_reduction(acc, r)
         return sch.mod["main"]
+
+    def _rows_in_block(self, task: ConvTask, machine: Machine) -> int:
+        """Tile rows of which all channels' input and output fit L2, so that only the first chunk reads from beyond."""
+        tiles = -(-task.oh // self.rows)
+        row_bytes = 4 * task.c * self.rows * (task.w * task.stride[0] + task.ow)
+        return _even_share(tiles, max(1, min(machine.l2_bytes // row_bytes, -(-tiles // machine.threads))))
 
     def _compute(self, t: ConvTask) -> list[te.Tensor]:
         layout = Layout(self.layout)
@@ -154,3 +177,27 @@ def _tiles(task: ConvTask, machine: Machine) -> list[tuple[int, int]]:
 def _even(total: int, limit: int) -> int:
     """The largest tile <= limit that wastes the least of ``total``."""
     return min(range(1, min(total, limit) + 1), key=lambda size: (-(-total // size) * size / total + 0.7 / size, -size))
+
+
+def _even_share(total: int, limit: int) -> int:
+    """The block size <= limit that divides ``total`` if there is one not much smaller, else the evenest split."""
+    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
+    return max(divisors) if divisors else -(-total // -(-total // limit))
+
+
+def strip(task: ConvTask, machine: Machine, pixels: int) -> int:
+    """Tiles in a strip of columns that is narrow enough for L1 to keep r input rows of it beside an output row.
+
+    In NHWC a chunk of channels is one run in every ``4 * c`` bytes, and a pitch of a large power of two leaves it only
+    a few of the cache's sets. A way of L1 is one page on x86.
+    """
+    pitch = 4 * task.c
+    sets = _PAGE_BYTES // math.gcd(pitch, _PAGE_BYTES)
+    capacity = machine.l1_bytes // _PAGE_BYTES * min(sets, _PAGE_BYTES // _LINE_BYTES)
+    tiles = -(-task.ow // pixels)
+
+    def fits(count: int) -> bool:
+        columns = (count * pixels - 1) * task.stride[1] + (task.s - 1) * task.dilation[1] + 1
+        return columns * task.r + count * pixels <= capacity
+
+    return _even_share(tiles, max((count for count in range(1, tiles + 1) if fits(count)), default=1))

@@ -9,6 +9,7 @@ import numpy as np
 import tvm
 
 from te_kernels.conv2d import _output_stationary as algorithm
+from te_kernels.conv2d._flat import flattened, on_map
 from te_kernels.conv2d._tiles import best_tiles
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -47,7 +48,7 @@ class DirectVariant(Variant):
 
     def _geometry(self, task: ConvTask) -> algorithm.Geometry:
         tile = algorithm.Tile(self.rows, self.pixels, self.vectors, self.lanes)
-        return algorithm.Geometry(task, tile, self.flat)
+        return algorithm.Geometry(flattened(task) if self.flat else task, tile)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
@@ -56,7 +57,8 @@ class DirectVariant(Variant):
         return algorithm.pack(self._geometry(task), params)
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return algorithm.prim_func(self._geometry(task), self.layouts(task), machine)
+        func = algorithm.prim_func(self._geometry(task), self.layouts(task), machine)
+        return on_map(func, task, self.layouts(task)) if self.flat else func
 
     def workspace_bytes(self, task: ConvTask) -> int:
         return algorithm.workspace_bytes(self._geometry(task))

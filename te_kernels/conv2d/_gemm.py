@@ -137,8 +137,6 @@ def compute(plan: Plan, layouts: Layouts) -> list[te.Tensor]:
             x = source[n, h, w, r, s, c]
         elif plan.form == "mec":
             x = source[n, w, h * t.stride[0] + r * t.dilation[0], s, c]
-        elif geometry.flat:
-            x = source[layout.physical_index(n, c, w // t.w, w % t.w)]
         else:
             y, z = h * t.stride[0] + i * t.dilation[0], w * t.stride[1] + j * t.dilation[1]
             x = source[layout.physical_index(n, c, y, z)]
@@ -153,11 +151,10 @@ def compute(plan: Plan, layouts: Layouts) -> list[te.Tensor]:
     def store(*axes: Any) -> Any:
         n, k, h, w = layout.logical_index(*axes)
         g, kk = (k // kg, k % kg) if t.groups > 1 else (0, k)
-        y, x = (0, h * t.ow + w) if geometry.flat else (h, w)
         vector = kk // tile.lanes
         value = total[
-            n, g, vector // tile.vectors, y // tile.rows, x // tile.pixels,
-            y % tile.rows, x % tile.pixels, vector % tile.vectors, kk % tile.lanes,
+            n, g, vector // tile.vectors, h // tile.rows, w // tile.pixels,
+            h % tile.rows, w % tile.pixels, vector % tile.vectors, kk % tile.lanes,
         ]  # fmt: skip
         return ep.apply(value, t.steps, read_constant, read_tensor, (n, k, h, w))
 
@@ -178,23 +175,18 @@ def prim_func(plan: Plan, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFu
         n, k, h, w, lane = sch.get_loops(out)
         g, k = sch.split(k, [t.groups, None])
     ko, v = sch.split(k, [None, tile.vectors])
-    if geometry.flat:
-        tiles, wi = sch.split(sch.fuse(h, w), [None, tile.pixels])
-        ho, wo = sch.split(tiles, [None, tiles_in_block(plan, machine)])
-        sch.reorder(n, ho, g, ko, wo, wi, v, lane)
-        blocks = cdiv(geometry.pixel_tiles, tiles_in_block(plan, machine))
-    else:
-        ho, row, hi = sch.split(h, [None, rows_in_block(plan, machine), tile.rows])
-        wo, wi = sch.split(w, [None, tile.pixels])
-        sch.reorder(n, ho, g, ko, row, wo, hi, wi, v, lane)
-        sch.unroll(hi)
-        blocks = cdiv(geometry.row_tiles, rows_in_block(plan, machine))
-    outer = [n, ho]
+    rows, columns = block(plan, machine)
+    ho, row, hi = sch.split(h, [None, rows, tile.rows])
+    wb, wo, wi = sch.split(w, [None, columns, tile.pixels])
+    sch.reorder(n, ho, wb, g, ko, row, wo, hi, wi, v, lane)
+    sch.unroll(hi)
+    blocks = cdiv(geometry.row_tiles, rows) * cdiv(geometry.pixel_tiles, columns)
+    outer = [n, ho, wb]
     if machine.threads > 1 and t.n * blocks < 4 * machine.threads and t.n * blocks % machine.threads:
         outer += [g, ko]
     par = sch.fuse(*outer)
     sch.parallel(par)
-    sch.compute_at(total, par if len(outer) > 2 else ko, preserve_unit_loops=True)
+    sch.compute_at(total, par if len(outer) > 3 else ko, preserve_unit_loops=True)
     *_, tho, two, thi, twi, tv, tlane, kc = sch.get_loops(total)
     sch.reorder(kc, tho, two, thi, twi, tv, tlane)
     sch.compute_at(partial, two, preserve_unit_loops=True)
@@ -203,7 +195,7 @@ def prim_func(plan: Plan, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFu
         copy = sch.get_sblock("source")
         sch.compute_at(copy, par, preserve_unit_loops=True)
         extent = Layout(plan.layout).block or t.c
-        if extent % tile.lanes == 0 and (len(outer) == 2 or t.groups == 1):
+        if extent % tile.lanes == 0 and (len(outer) == 3 or t.groups == 1):
             _, lanes = sch.split(sch.get_loops(copy)[-1], [None, tile.lanes])
             sch.vectorize(lanes)
     *_, hi_, wi_, v_, lane_, co_, r_, s_, ci_ = sch.get_loops(partial)
@@ -217,27 +209,24 @@ def prim_func(plan: Plan, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFu
     return sch.mod["main"]
 
 
-def rows_in_block(plan: Plan, machine: Machine) -> int:
-    """Tile rows whose input (or im2row matrix) fills at most half of L2; every thread gets a share."""
+def block(plan: Plan, machine: Machine) -> tuple[int, int]:
+    """Tile rows, and tiles in each, of one block: their input (or im2row matrix) fills at most half of L2."""
     geometry = plan.geometry
     t, tile = geometry.task, geometry.tile
+    limit = machine.l2_bytes // 2
     if plan.form == "im2row":
         tile_row = 4 * tile.rows * geometry.pixel_tiles * tile.pixels * t.c * t.r * t.s
         halo = 0
     else:
-        columns = geometry.padded_input[1]
+        width = geometry.padded_input[1]
         if plan.form == "mec":
-            columns = geometry.pixel_tiles * tile.pixels * t.s
-        tile_row = 4 * t.c * columns * t.stride[0] * tile.rows
-        halo = 4 * t.c * columns * (t.r - 1) * t.dilation[0]
-    return _even(geometry.row_tiles, (machine.l2_bytes // 2 - halo) // tile_row, machine.threads)
-
-
-def tiles_in_block(plan: Plan, machine: Machine) -> int:
-    """The same for the flat view: tiles of pixels whose input fills at most half of L2."""
-    geometry = plan.geometry
-    tile_bytes = 4 * geometry.task.c * geometry.tile.pixels
-    return _even(geometry.pixel_tiles, machine.l2_bytes // 2 // tile_bytes, machine.threads)
+            width = geometry.pixel_tiles * tile.pixels * t.s
+        tile_row = 4 * t.c * width * t.stride[0] * tile.rows
+        halo = 4 * t.c * width * (t.r - 1) * t.dilation[0]
+    columns = geometry.pixel_tiles
+    if geometry.row_tiles == 1 and plan.form == "direct" and not geometry.needs_copy:  # one long row: the flat view
+        columns = _even(columns, limit // (4 * t.c * tile.pixels), machine.threads)
+    return _even(geometry.row_tiles, (limit - halo) // tile_row, machine.threads), columns
 
 
 def _even(total: int, limit: int, threads: int) -> int:

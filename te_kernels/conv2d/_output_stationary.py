@@ -50,27 +50,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Loop bounds of one task under one tile. ``flat`` views the map of a 1x1 convolution as one row of H*W pixels."""
+    """Loop bounds of one task under one tile."""
 
     task: ConvTask
     tile: Tile
-    flat: bool
-
-    @property
-    def height(self) -> int:
-        return 1 if self.flat else self.task.oh
-
-    @property
-    def width(self) -> int:
-        return self.task.oh * self.task.ow if self.flat else self.task.ow
 
     @property
     def row_tiles(self) -> int:
-        return cdiv(self.height, self.tile.rows)
+        return cdiv(self.task.oh, self.tile.rows)
 
     @property
     def pixel_tiles(self) -> int:
-        return cdiv(self.width, self.tile.pixels)
+        return cdiv(self.task.ow, self.tile.pixels)
 
     @property
     def group_channels(self) -> int:
@@ -99,8 +90,6 @@ class Geometry:
     @property
     def needs_copy(self) -> bool:
         """Whether tiles read outside the input, so that the rows must be copied into a padded buffer first."""
-        if self.flat:
-            return False
         rows, columns = self.padded_input
         return any(self.task.pad) or rows > self.task.h or columns > self.task.w
 
@@ -152,12 +141,8 @@ def compute(geometry: Geometry, layouts: Layouts) -> list[te.Tensor]:
     s = te.reduce_axis((0, t.s), name="s")
 
     def tile_element(n: Any, g: Any, ko: Any, ho: Any, wo: Any, hi: Any, wi: Any, v: Any, lane: Any) -> Any:
-        if geometry.flat:
-            p = wo * tile.pixels + wi
-            h, w = p // t.w, p % t.w
-        else:
-            h = (ho * tile.rows + hi) * t.stride[0] + r * t.dilation[0]
-            w = (wo * tile.pixels + wi) * t.stride[1] + s * t.dilation[1]
+        h = (ho * tile.rows + hi) * t.stride[0] + r * t.dilation[0]
+        w = (wo * tile.pixels + wi) * t.stride[1] + s * t.dilation[1]
         x = source[data_layout.physical_index(n, g * cg + co * cb + ci, h, w)]
         return te.sum(x * weight[g, ko, co, r, s, ci, v, lane], axis=[co, r, s, ci])
 
@@ -174,11 +159,10 @@ def compute(geometry: Geometry, layouts: Layouts) -> list[te.Tensor]:
     def store(*axes: Any) -> Any:
         n, k, h, w = out_layout.logical_index(*axes)
         g, kk = (k // kg, k % kg) if t.groups > 1 else (0, k)
-        y, x = (0, h * t.ow + w) if geometry.flat else (h, w)
         vector = kk // tile.lanes
         value = acc[
-            n, g, vector // tile.vectors, y // tile.rows, x // tile.pixels,
-            y % tile.rows, x % tile.pixels, vector % tile.vectors, kk % tile.lanes,
+            n, g, vector // tile.vectors, h // tile.rows, w // tile.pixels,
+            h % tile.rows, w % tile.pixels, vector % tile.vectors, kk % tile.lanes,
         ]  # fmt: skip
         return ep.apply(value, t.steps, read_constant, read_tensor, (n, k, h, w))
 
@@ -202,32 +186,21 @@ def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tir
     out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
     n, g, k, h, w, lane = _output_loops(sch, out, geometry, layouts.output)
     ko, v = sch.split(k, [None, tile.vectors])
-    if geometry.flat:
-        pixels = sch.fuse(h, w)
-        tiles, wi = sch.split(pixels, [None, tile.pixels])
-        # a block of tiles plays the part of a block of rows: its input stays in L2 for all output channels
-        ho, wo = sch.split(tiles, [None, _tiles_in_block(geometry, machine)])
-        ho, hi = sch.split(ho, [None, 1])
-        rest: list[Any] = []
-    else:
-        ho, hi = sch.split(h, [None, tile.rows])
-        wo, wi = sch.split(w, [None, tile.pixels])
-        ho, rows_in_block = sch.split(ho, [None, _rows_in_block(geometry, machine)])
-        rest = [rows_in_block]
-    sch.reorder(n, ho, g, ko, *rest, wo, hi, wi, v, lane)
-    blocks = t.n * cdiv(geometry.row_tiles, 1 if geometry.flat else _rows_in_block(geometry, machine))
-    if geometry.flat:
-        blocks = t.n * cdiv(geometry.pixel_tiles, _tiles_in_block(geometry, machine))
+    rows_in_block, tiles_in_block = block(geometry, machine)
+    ho, row, hi = sch.split(h, [None, rows_in_block, tile.rows])
+    wb, wo, wi = sch.split(w, [None, tiles_in_block, tile.pixels])
+    sch.reorder(n, ho, wb, g, ko, row, wo, hi, wi, v, lane)
+    blocks = t.n * cdiv(geometry.row_tiles, rows_in_block) * cdiv(geometry.pixel_tiles, tiles_in_block)
     channel_chunks = _channel_chunks(geometry, blocks, machine)
     if channel_chunks > 1:
         if t.groups > 1 and t.groups >= channel_chunks:
-            par = sch.fuse(n, ho, g)
+            par = sch.fuse(n, ho, wb, g)
         else:
             kp, ko = sch.split(ko, [channel_chunks, None])
-            sch.reorder(n, ho, kp, g, ko)
-            par = sch.fuse(n, ho, kp)
+            sch.reorder(n, ho, wb, kp, g, ko)
+            par = sch.fuse(n, ho, wb, kp)
     else:
-        par = sch.fuse(n, ho)
+        par = sch.fuse(n, ho, wb)
     sch.parallel(par)
     sch.compute_at(acc, wo, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
@@ -271,26 +244,26 @@ def _output_loops(sch: Any, out: Any, geometry: Geometry, layout: str) -> tuple[
     return n, g, k, h, w, lane
 
 
-def _input_row_bytes(geometry: Geometry) -> int:
-    return 4 * geometry.task.c * geometry.padded_input[1]
-
-
-def _rows_in_block(geometry: Geometry, machine: Machine) -> int:
-    """Tile rows in one block: its input rows fill at most half of L2, and every thread gets a share."""
+def block(geometry: Geometry, machine: Machine) -> tuple[int, int]:
+    """Tile rows, and tiles in each, of one block: its input leaves most of L2 to weights and output."""
     t, tile = geometry.task, geometry.tile
-    halo = (t.r - 1) * t.dilation[0]
-    rows = max(1, (machine.l2_bytes // 2 // _input_row_bytes(geometry) - halo) // (t.stride[0] * tile.rows))
-    share = cdiv(geometry.row_tiles, machine.threads) if machine.threads > 1 else geometry.row_tiles
-    return _even(geometry.row_tiles, min(rows, share))
+    limit = machine.l2_bytes * 3 // 8
+    columns = geometry.padded_input[1]
+    if not geometry.needs_copy:  # a stride longer than the window leaves rows and pixels out
+        columns = min(columns, geometry.pixel_tiles * tile.pixels * t.s)
 
+    def fits(tile_rows: int) -> bool:
+        rows = (tile_rows * tile.rows - 1) * t.stride[0] + (t.r - 1) * t.dilation[0] + 1
+        if not geometry.needs_copy:
+            rows = min(rows, tile_rows * tile.rows * t.r)
+        return 4 * t.c * columns * rows <= limit
 
-def _tiles_in_block(geometry: Geometry, machine: Machine) -> int:
-    pixel_bytes = 4 * geometry.task.c
-    tiles = max(1, machine.l2_bytes // 2 // (pixel_bytes * geometry.tile.pixels))
-    share = cdiv(geometry.pixel_tiles, machine.threads) if machine.threads > 1 else geometry.pixel_tiles
-    limit = min(tiles, share)
-    # an exact divisor, however small: TIR cannot prove a ragged block of a flat index harmless
-    return max(d for d in range(1, limit + 1) if geometry.pixel_tiles % d == 0)
+    rows = max((n for n in range(1, geometry.row_tiles + 1) if fits(n)), default=1)
+    tiles = geometry.pixel_tiles
+    if geometry.row_tiles == 1 and not geometry.needs_copy:  # one long row: the flat view
+        fitting = limit // (4 * t.c * tile.pixels)
+        tiles = _even(tiles, max(1, min(fitting, cdiv(tiles, machine.threads))))
+    return _even(geometry.row_tiles, min(rows, cdiv(geometry.row_tiles, machine.threads))), tiles
 
 
 def _even(total: int, limit: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from te_kernels.conv2d._flat import flattened
 from te_kernels.conv2d._output_stationary import Geometry, Tile
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -15,20 +16,21 @@ _FMAS_IN_FLIGHT = 8
 def best_tiles(task: ConvTask, machine: Machine, count: int) -> list[tuple[Tile, bool]]:
     """The ``count`` (tile, flat) with the highest modelled throughput, no two with the same channel vectors.
 
-    A flat tile runs over the H*W pixels of a 1x1 convolution; it must tile the rows exactly, because the index
-    arithmetic of TIR follows it no further.
+    A flat tile runs over the H*W pixels of a 1x1 convolution (see ``_flat``); it must tile them exactly, or else the
+    whole map would be copied.
     """
     lanes = machine.vector_lanes
     scored: list[tuple[float, tuple[int, int, int], bool]] = []
-    for flat in (True, False) if task.pointwise else (False,):
+    for flat in (True, False) if task.pointwise and task.oh > 1 else (False,):
+        view = flattened(task) if flat else task
         for vectors, rows in itertools.product((1, 2, 3, 4, 6), (1, 2, 3, 4, 7)):
-            if (flat and rows > 1) or rows > task.oh or (vectors - 1) * lanes >= task.k // task.groups:
+            if rows > view.oh or (vectors - 1) * lanes >= task.k // task.groups:
                 continue
-            for pixels in range(1, min(task.ow, 30) + 1):
+            for pixels in range(1, min(view.ow, 30) + 1):
                 accumulators = rows * pixels * vectors
-                if accumulators + vectors + (vectors > 1) > machine.vector_registers or (flat and task.ow % pixels):
+                if accumulators + vectors + (vectors > 1) > machine.vector_registers or (flat and view.ow % pixels):
                     continue
-                geometry = Geometry(task, Tile(rows, pixels, vectors, lanes), flat)
+                geometry = Geometry(view, Tile(rows, pixels, vectors, lanes))
                 scored.append((_efficiency(geometry, machine), (rows, pixels, vectors), flat))
     scored.sort(key=lambda item: (-item[0], item[1]))
     chosen: list[tuple[Tile, bool]] = []

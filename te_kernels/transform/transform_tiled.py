@@ -3,13 +3,17 @@
 With ``p`` the flattened pixel, NCHW is ``[n, c, p]``, NHWC ``[n, p, c]`` and NCHW<b>c ``[n, c/b, p, c%b]``, so these
 transforms are transposes of ``c`` and ``p``, of whole matrices or of slices of ``b`` rows:
 
-    for n, block of channels, block of pixels:          parallel
+    for n, block or chunk of channels, block of pixels: parallel
       for group of L channels, tile of L pixels:
         load L vectors; log2 L rounds of two-operand shuffles; store L vectors
 
 L is the vector length, or less when the map or the block is smaller. The last tile of a ragged extent is moved back
 to end at the border and overlaps its neighbour, so there are no scalar remainders and nothing is read outside. Tensors
 of 1 to 3 channels (images) are interleaved by one shuffle over all their rows instead.
+
+Lines of the NCHW side are read or written in parts by neighbouring tiles of pixels, because rows seldom start on a
+line. In NHWC a chunk of 128 channels at a time keeps the parts in L1 until the next tile, and pages within reach of the
+TLB: 512x14x14 to NHWC at 107 GB/s instead of 83, back 107 (80), 512x7x7 95 (63), 1024x14x14 86 (63).
 
 Cost: L*log2(L) shuffles for 2*L vectors moved, less than the caches take to move them. What is left to choose is how
 many pixel tiles run before the next group of channels: many keep the streams on the NCHW side long (needed from
@@ -18,8 +22,9 @@ lines a pitch apart share few cache sets). From 4 KB on, 16 stores a pitch apart
 half the lanes do better.
 
 Zen 5, one core, bytes read and written, next to numpy's copy of as many bytes: 64x56x56 97-109 GB/s (copy 106-135),
-64x112x112 98-101 (112), 64x224x224 44-47 (50-58), 512x7x7 to and from blocked 115-120, to NHWC 61 and back 94,
-256x28x28 95-105, 1024x14x14 to NHWC 61 (past the associativity of L1), 3x224x224 to NHWC 128 (140).
+64x112x112 98-101 (112), 64x224x224 44-47 (50-58), 512x7x7 to and from blocked 115-120, to NHWC and back 94,
+256x28x28 95-105, 3x224x224 to NHWC 128 (140). Prefetching the lines that later tiles write gained nothing, nor did
+tiles of L channels by L/2 pixels.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ from te_kernels.task import TransformTask
 from te_kernels.transform import _registers
 from te_kernels.variant import Layouts, Reject, Variant
 
+_LINE_BYTES = 64
 #: Narrowest vector worth a transpose.
 _MIN_LANES = 4
 #: Pixels this many channels (or a multiple) apart share one L1 set: 4096 bytes, the size of a cache way.
@@ -46,7 +52,7 @@ _ALIASING_CHANNELS = 1024
 
 @dataclass(frozen=True)
 class TransformTiled(Variant):
-    """NCHW <-> NHWC and NCHW <-> NCHW<b>c. Knobs: lanes of the register tile, pixel tiles in a block."""
+    """NCHW <-> NHWC and NCHW <-> NCHW<b>c. Knobs: lanes of the register tile, its runs of pixels and of channels."""
 
     name = "transform_tiled"
     family = "transform"
@@ -56,6 +62,7 @@ class TransformTiled(Variant):
 
     lanes: int
     tiles_in_block: int
+    groups_in_chunk: int
 
     @classmethod
     def candidates(cls, task: TransformTask, machine: Machine) -> Iterator[Variant]:
@@ -74,13 +81,16 @@ class TransformTiled(Variant):
             raise Reject(f"blocks of {block} channels are too narrow for a register tile")
         tiles = -(-h * w // lanes)
         if block:
-            yield cls(lanes, _tir.even_share(tiles, 8))
+            yield cls(lanes, _tir.even_share(tiles, 8), -(-width // lanes))
             return
-        yield cls(lanes, 1)
-        if tiles > 1:
-            yield cls(lanes, _tir.even_share(tiles, 16))
+        # a chunk's lines, two for each row, fill at most a third of L1
+        chunk_channels = max(lanes, machine.l1_bytes // 3 // (2 * _LINE_BYTES))
         if c % _ALIASING_CHANNELS == 0 and lanes >= 2 * _MIN_LANES:
-            yield cls(lanes // 2, 1)
+            half = lanes // 2
+            yield cls(half, 1, _tir.even_share(c // half, chunk_channels // half))
+        yield cls(lanes, 1, _tir.even_share(-(-c // lanes), chunk_channels // lanes))
+        if tiles > 1:
+            yield cls(lanes, _tir.even_share(tiles, 16), -(-c // lanes))
 
     def layouts(self, task: TransformTask) -> Layouts:
         """The task's own."""
@@ -99,11 +109,12 @@ class TransformTiled(Variant):
         covered = blocks * per_block * self.lanes
         args = _tir.arguments(task, self.layouts(task))
         groups = -(-width // self.lanes)
+        chunks = -(-groups // self.groups_in_chunk)
 
         def unit(index: Any) -> Any:
-            """One block of pixels of one slice of channels of one image."""
-            image, rest = index // (slices * blocks), index % (slices * blocks)
-            slice_, pixel_block = rest // blocks, rest % blocks
+            """One block of pixels of one slice (of one chunk of it) of channels of one image."""
+            image, rest = index // (slices * chunks * blocks), index % (slices * chunks * blocks)
+            slice_, chunk, pixel_block = rest // (chunks * blocks), rest // blocks % chunks, rest % blocks
             rows = (image * c + slice_ * width) * pixels  # channel 0 of the slice, in NCHW
             columns = (image * slices + slice_) * pixels * width  # the slice, in the other layout
 
@@ -123,8 +134,13 @@ class TransformTiled(Variant):
                 return _tir.loop(per_block, at, "t")
 
             def whole_slice() -> Any:
-                step, end = min(self.lanes, width), groups * self.lanes
-                return _tir.loop(groups, lambda g: group(_tir.clamped_start(g, step, width, end), self.lanes), "g")
+                step, count = min(self.lanes, width), self.groups_in_chunk
+                end = chunks * count * self.lanes
+
+                def at(g: Any) -> Any:
+                    return group(_tir.clamped_start(chunk * count + g, step, width, end), self.lanes)
+
+                return _tir.loop(count, at, "g")
 
             def ragged_slice() -> Any:
                 emitter = _registers.Emitter()
@@ -141,7 +157,7 @@ class TransformTiled(Variant):
                 return ragged_slice()
             return tirx.IfThenElse(slice_ < slices - 1, whole_slice(), ragged_slice())
 
-        return args.prim_func(_tir.loop(n * slices * blocks, unit, "u", _tir.worth_threads(task, machine)))
+        return args.prim_func(_tir.loop(n * slices * chunks * blocks, unit, "u", _tir.worth_threads(task, machine)))
 
     def _square(
         self,

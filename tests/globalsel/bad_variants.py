@@ -9,9 +9,11 @@ from typing import Any
 import tvm
 from tvm import te, tirx
 
+from te_kernels.generic import _tir
 from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
 from te_kernels.variant import Layouts, Variant
+from tvm_globalsel.worker_process import free_bytes
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,23 @@ class Hangs(Bad):
 
     def prim_func(self, task: Any, machine: Machine) -> tvm.tirx.PrimFunc:
         return self.copy(task, lambda v: v + tirx.call_extern("float32", "sleep", tirx.const(1000, "int32")))
+
+
+@dataclass(frozen=True)
+class Greedy(Bad):
+    """Wants more memory than there is, but touches its ends only: harmless where nothing stops it."""
+
+    name = "test_greedy"
+
+    def prim_func(self, task: Any, machine: Machine) -> tvm.tirx.PrimFunc:
+        x, y = _tir.argument("x", task.shape), _tir.argument("y", task.shape)
+        elements = tirx.const(int(1.5 * free_bytes()) // 4, "int64")
+        huge = tirx.decl_buffer((elements,), "float32", name="huge")
+        first, last = [tirx.const(0, "int64")], [elements - 1]
+
+        def copy(i: Any) -> Any:
+            both = [tirx.BufferStore(huge, x[i], end) for end in (first, last)]
+            return tirx.SeqStmt([*both, y.store(i, tirx.max(*(tirx.BufferLoad(huge, end) for end in (first, last))))])
+
+        size = task.shape[0] * task.shape[1] * task.shape[2] * task.shape[3]
+        return _tir.prim_func([x, y], tirx.SeqStmt([tirx.AllocBuffer(huge), _tir.loop(size, copy, "i")]))

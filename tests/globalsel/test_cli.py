@@ -65,6 +65,29 @@ def test_unsupported_operator(tmp_path: Path) -> None:
     assert_refused(done, "u.onnx: node 'odd_one': operator Gurgle is not supported")
 
 
+def test_refusals_are_one_line_that_names_the_file(tmp_path: Path) -> None:
+    x, z = (onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [1, 3, 8, 8]), ("z", None)))
+    k = onnx.numpy_helper.from_array(np.array([2]), "k")
+    w = onnx.numpy_helper.from_array(np.ones((4, 5, 3, 3), np.float32), "w")  # five channels where x has three
+    top = onnx.helper.make_node("TopK", ["x", "k"], ["z", "i"])
+    for node, constant in ((top, k), (onnx.helper.make_node("Conv", ["x", "w"], ["z"]), w)):
+        graph = onnx.helper.make_graph([node], "g", [x], [z], [constant])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+        onnx.save(model, tmp_path / "refused.onnx")
+        done = command("compile", tmp_path / "refused.onnx", "-o", tmp_path / "o", "--tuning-log", tmp_path / "log")
+        assert_refused(done, "refused.onnx: ")
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr  # neither TVM nor onnx has a word
+
+
+def test_unknown_layout_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    onnx.save(nets.tiny(), tmp_path / "t.onnx")
+    arguments = ("compile", tmp_path / "t.onnx", "-o", tmp_path / "o", "--tuning-log", tmp_path / "log")
+    done = command(*arguments, "--solver", "single:FOO", "--threads", 5000)
+    assert_refused(done, "--solver single:FOO: there is no layout 'FOO'", "NHWC")
+    assert "warning: --threads 5000: this process may use" in done.stderr
+    assert (tmp_path / "log").read_text() == ""
+
+
 def test_unwritable_output(tmp_path: Path) -> None:
     onnx.save(nets.tiny(), tmp_path / "t.onnx")
     (tmp_path / "file").write_text("in the way")
@@ -97,10 +120,13 @@ def test_bad_target(tiny: tuple[Path, Path], tmp_path: Path, target: str, part: 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     onnx.save(nets.everything(), tmp_path / "e.onnx")
     log_file = tmp_path / "log.jsonl"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "tvm_globalsel", "compile", str(tmp_path / "e.onnx"), "-o", str(tmp_path / "o"),
          "--tuning-log", str(log_file)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
         # a test run in the background inherits an ignored SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -116,6 +142,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     lines = log_file.read_text().splitlines()
     assert lines and all(json.loads(line)["v"] == 1 for line in lines)
     assert not (tmp_path / "o" / "plan.json").exists()
+    assert [path.name for path in temporary.iterdir() if "locks" not in path.name] == []
 
 
 def test_run_reports_latency_and_writes_outputs(tiny: tuple[Path, Path], tmp_path: Path) -> None:

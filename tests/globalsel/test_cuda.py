@@ -133,6 +133,8 @@ def test_scratch_memory_is_planned_and_launches_are_captured(tmp_path: Path, mon
     kernels = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
     allocated = [b for f in kernels for b in f.body.block.alloc_buffers if b.scope() in ("", "global")]
     assert not allocated, "a kernel allocates memory of its own"
+    library = build_cuda.build_kernels({"one": kernels[0].with_attr("global_symbol", "main")}, chosen.target)
+    assert library.implements_function("one")
     text = build_cuda.build(module, chosen.target).as_text()
     assert "cuda_graph.run_or_capture" in text
 

@@ -19,7 +19,7 @@ _CONTEXT = Context("llvm:test", "some CPU", 1, "0.27.0.post1")
 
 #: The bad variants must not exist for the other tests, so they are measured in a process of their own.
 _SCRIPT = """
-import json, sys
+import json, os, sys, tempfile
 from pathlib import Path
 import tvm
 from te_kernels.machine import describe, host_target
@@ -33,7 +33,8 @@ target = host_target(1)
 machine = describe(target, 1)
 context = Context("llvm:test", "some CPU", 1, tvm.__version__)
 task = TransformTask((1, 4, 4, 4), "NCHW", "NCHW")
-names = ["test_correct", "test_wrong", "test_nan", "test_refuses_to_schedule", "test_crashes", "test_hangs"]
+names = ["test_correct", "test_wrong", "test_nan", "test_refuses_to_schedule", "test_crashes", "test_hangs",
+         "test_greedy"]
 requests = [measure.Request(task, from_knobs(name, {})) for name in names]
 log = TuningLog(Path(sys.argv[1]))
 measurer = measure.Measurer(target, machine, context)
@@ -42,6 +43,7 @@ again = measure.tune(requests, TuningLog(Path(sys.argv[1])), measurer, 300.0)
 records = {r.variant.name: log.get(context.key(task, r.variant)) for r in requests}
 print(json.dumps({
     "measured": [first.measured, again.measured, again.known],
+    "scratch": [p.name for p in Path(tempfile.gettempdir()).glob(f"globalsel-tuning-{os.getpid()}-*/**/*.so")],
     "errors": {name: record.error for name, record in records.items()},
     "finite": {name: record.cost_s < float("inf") for name, record in records.items()},
 }))
@@ -56,7 +58,8 @@ def test_every_way_to_fail_becomes_a_record(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["measured"] == [6, 0, 6]
+    assert result["measured"] == [7, 0, 7]
+    assert result["scratch"] == []  # built, run, removed
     errors = result["errors"]
     assert errors["test_correct"] is None
     assert "wrong result: relative error 1" in errors["test_wrong"]
@@ -64,6 +67,7 @@ def test_every_way_to_fail_becomes_a_record(tmp_path: Path) -> None:
     assert "no schedule for this on a Sunday" in errors["test_refuses_to_schedule"]
     assert "erminated" in errors["test_crashes"] or "exception" in errors["test_crashes"]
     assert "imeout" in errors["test_hangs"]
+    assert errors["test_greedy"] is not None
     assert [name for name, finite in result["finite"].items() if finite] == ["test_correct"]
 
 
@@ -131,7 +135,7 @@ def test_other_threads_or_device_are_other_measurements() -> None:
 
 
 def test_revision_covers_all_kernel_code_that_a_variant_imports() -> None:
-    from tvm_globalsel.log import _code_only, _kernel_imports, variant_revision
+    from tvm_globalsel.revision import _code_only, _kernel_imports, variant_revision
 
     imports = _kernel_imports("te_kernels.conv2d.direct_nhwc")
     for part in (

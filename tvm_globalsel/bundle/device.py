@@ -9,7 +9,7 @@ from typing import Any
 
 import tvm
 
-from tvm_globalsel.machine_name import device_name
+from tvm_globalsel.device import device_name
 
 #: The library that TVM's CUDA runtime needs.
 CUDART = "libcudart.so.13"

@@ -80,7 +80,7 @@ def pack_tuning(
             listings.append(list_candidates(in_precision(network, dtype_of(machine)), machine))
             networks.append(_packed_network(model, batch, listings[-1]))
     kernels = kernels_of(listings)
-    wanted = unknown(kernels, options, machine)
+    wanted = unknown(kernels, options, machine, target)
     known = len(kernels) - len(wanted)
     beyond = len(wanted) - len(wanted[: packing.max_kernels])
     wanted = wanted[: packing.max_kernels]
@@ -122,18 +122,18 @@ def kernels_of(listings: list[Listing]) -> list[Kernel]:
     return list(dict.fromkeys(kernel for _, kernel in ranked))
 
 
-def unknown(kernels: list[Kernel], options: Options, machine: Machine | Gpu) -> list[Kernel]:
+def unknown(kernels: list[Kernel], options: Options, machine: Machine | Gpu, target: tvm.target.Target) -> list[Kernel]:
     """Those that the log lacks for the device that was named, or for any one device of the target."""
     path = options.tuning_log or default_log()
     if not path.exists():
         return kernels
     log = TuningLog(path)
-    target = log_target(machine)
-    devices = {c.device for c in log.contexts() if (c.target, c.threads) == (target, machine.threads)}
+    identity = log_target(machine, target)
+    devices = {o.device for o in log.origins() if (o.target, o.threads) == (identity, machine.threads)}
     device = options.device or (devices.pop() if len(devices) == 1 else None)
     if device is None:
         return kernels
-    base = Context(target, device, machine.threads, tvm.__version__)
+    base = Context(identity, device, machine.threads, tvm.__version__)
     return [kernel for kernel in kernels if log.get(kernel.key(base)) is None]
 
 
@@ -175,7 +175,7 @@ def write_bundle(
         needs |= {} if packing.numpy else {"numpy": "installed"}
         names = tuple(dict.fromkeys(packed.name for packed in networks))
         manifest = Manifest(
-            names, log_target(machine), machine.threads, tvm.__version__, device, asdict(machine), needs,
+            names, log_target(machine, target), machine.threads, tvm.__version__, device, asdict(machine), needs,
             extra_modules(), tuple(networks), tuple(libraries),
         )  # fmt: skip
         writer.close(manifest.to_json())

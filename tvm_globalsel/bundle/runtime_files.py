@@ -34,13 +34,14 @@ _LEFT_OUT = re.compile(
 _ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype)")  # imported all the same
 #: Our modules that run on the target.
 _OURS = (
-    "__init__", "arborescence", "candidates", "errors", "graph", "log", "machine_name", "problem", "selection",
-    "worker", "bundle/__init__", "bundle/archive", "bundle/assemble", "bundle/bench", "bundle/child",
-    "bundle/compiler_free", "bundle/contents", "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device",
-    "bundle/launch", "bundle/manifest", "bundle/networks", "bundle/plans", "bundle/run", "bundle/seeded",
-    "bundle/torch_peer", "bundle/torch_side", "bundle/turns", "solve/__init__", "solve/bounds", "solve/branch",
-    "solve/elimination", "solve/encode", "solve/graph", "solve/infeasible", "solve/local", "solve/pbqp",
-    "solve/pieces", "solve/reductions", "solve/restrict", "solve/signatures", "solve/single", "solve/sum2d",
+    "__init__", "arborescence", "candidates", "errors", "graph", "log", "device", "log_file", "opaque",
+    "record", "revision", "timing", "problem", "selection", "worker", "bundle/__init__", "bundle/archive",
+    "bundle/assemble", "bundle/bench", "bundle/child", "bundle/compiler_free", "bundle/contents",
+    "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device", "bundle/launch", "bundle/manifest",
+    "bundle/networks", "bundle/plans", "bundle/run", "bundle/seeded", "bundle/torch_peer", "bundle/torch_side",
+    "bundle/turns", "solve/__init__", "solve/bounds", "solve/branch", "solve/elimination", "solve/encode",
+    "solve/graph", "solve/infeasible", "solve/local", "solve/pbqp", "solve/pieces", "solve/reductions",
+    "solve/restrict", "solve/signatures", "solve/single", "solve/sum2d",
 )  # fmt: skip
 
 

@@ -110,12 +110,10 @@ def _measure_library(
 
 
 def _spec(manifest: Manifest, library: Library, wanted: list[int]) -> dict[str, Any]:
-    """What ``worker.evaluate_kernels`` is told; kernels that are not wanted are null."""
-    kernels = [
-        {"task": k.task.to_dict(), "variant": k.variant.name, "knobs": k.variant.knobs} if index in wanted else None
-        for index, k in enumerate(library.kernels)
-    ]
-    return {"machine": manifest.machine, "weights": library.kernels[0].weights, "kernels": kernels}
+    """What ``worker.evaluate_kernels`` is told."""
+    kernels = [{"task": k.task.to_dict(), "variant": k.variant.name, "knobs": k.variant.knobs} for k in library.kernels]
+    skip = [index for index in range(len(kernels)) if index not in wanted]
+    return {"machine": manifest.machine, "weights": library.kernels[0].weights, "kernels": kernels, "skip": skip}
 
 
 def _record(kernel: Kernel, base: Context, result: dict[str, Any]) -> Record:

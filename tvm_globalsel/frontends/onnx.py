@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from tvm.relax.frontend import onnx as importer
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.frontends.quiet import quiet
 from tvm_globalsel.frontends.seed import seed_weights
 
 _MAX_FILE_BYTES = 2 << 30
@@ -71,7 +72,8 @@ def import_onnx(model: onnx.ModelProto, label: str = "model") -> Imported:
             )
     _refuse_wrong_dropout(model, label)
     try:
-        module = importer.from_onnx(model)
+        with quiet():
+            module = importer.from_onnx(model)
     except Exception as error:  # the importer raises whatever it likes; the message is all there is
         raise UserError(
             f"{label}: TVM's ONNX importer refuses the model ({_first_line(error)})",

@@ -46,4 +46,5 @@ def tuning_progress(
     try:
         yield progress, say
     finally:
-        bar.stop()
+        if job is not None:
+            bar.stop()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from te_kernels.machine import describe, host_target
 from te_kernels.task import ConvTask
 from te_kernels.variant import all_variants
 from tvm_globalsel.candidates import candidates_for
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.pipeline import Options, describe_target, parse_target
 from tvm_globalsel.report.tables import SAID_ELSEWHERE, console_for_tables
 
 
-def list_variants(conv: tuple[int, ...] | None, threads: int) -> None:
+def list_variants(conv: tuple[int, ...] | None, options: Options) -> None:
     """Print all variants, or with ``conv`` = (C, H, W, K, R, S, stride, pad, groups) those of that layer."""
     console = console_for_tables()
     if conv is None:
@@ -26,7 +26,7 @@ def list_variants(conv: tuple[int, ...] | None, threads: int) -> None:
         task = ConvTask(1, c, h, w, k, r, s, (stride, stride), (pad,) * 4, (1, 1), groups)
     except ValueError as error:
         raise UserError(f"--conv {','.join(map(str, conv))}: {error}", "check the nine numbers") from error
-    machine = describe(host_target(threads), threads)
+    machine = describe_target(parse_target(options.target, options.threads), options)
     found = candidates_for(task, machine)
     table = Table("variant", "family", "layouts", "knobs", title=f"applicable ({task.flops / 1e9:.3f} GFLOP)")
     for instance in found.variants:

@@ -84,7 +84,7 @@ def repeat_ties(space: Space, log: TuningLog, measurer: Measurer) -> int:
     def keep(fresh: list[Record]) -> None:
         log.append([pooled(old, new) if (old := log.get(new.key)) is not None else new for new in fresh])
 
-    run_interruptible(lambda: measurer.measure([space.requests[tie] for tie in ties], keep))
+    run_interruptible(lambda: measurer.measure([space.requests[tie] for tie in ties], keep, log, again=True))
     return len(ties)
 
 
