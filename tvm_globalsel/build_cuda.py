@@ -93,7 +93,7 @@ def _load_runtime() -> None:
             ctypes.CDLL("libcuda.so.1", ctypes.RTLD_GLOBAL)
         except OSError:
             _load_empty_driver()
-        if (cudart := _cudart()) is not None:
+        if (cudart := cuda_runtime()) is not None:
             ctypes.CDLL(str(cudart), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -103,7 +103,7 @@ def _load_runtime() -> None:
         ) from error
 
 
-def _cudart() -> Path | None:
+def cuda_runtime() -> Path | None:
     """CUDA's runtime library beside nvcc."""
     nvcc = shutil.which("nvcc")
     roots = [Path(os.path.realpath(nvcc)).parent.parent] if nvcc else []

@@ -20,6 +20,7 @@ import numpy as np
 
 from tvm_globalsel.background import exit_interrupted
 from tvm_globalsel.bench import command as bench_command
+from tvm_globalsel.cli_bundle import add_commands
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.logs.command import add_parser as add_log_parser
 
@@ -96,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
                    help="take this variant (a name, or name[knobs]) for this operator; may be repeated")  # fmt: skip
     c.add_argument("--forbid", action="append", default=[], metavar="VARIANT", help="may be repeated")
     c.add_argument("--solver-time", type=_seconds, default=120.0, metavar="SECONDS", help="limit of milp (default 120)")
+    c.add_argument("--device", metavar="NAME", help="whose measurements in the log (default: this machine's, or for a "
+                   "target other than 'host' not measured here those of the log's only machine)")  # fmt: skip
     c.add_argument("--dump-dir", type=Path, metavar="D", help="write each phase's artefact into this folder")
 
     r = command("run", _run, "run a compiled folder with TVM's runtime only")
@@ -145,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", type=Path, metavar="FILE", help="the .caffemodel of a .prototxt")
     p.add_argument("--pin", action="append", default=[], type=_pin, metavar="NODE=VARIANT")
     p.add_argument("--forbid", action="append", default=[], metavar="VARIANT")
+    p.add_argument("--device", metavar="NAME", help="whose measurements in the log")
     p.add_argument("--points", type=_positive, default=8, metavar="N", help="plans on each front at most (default 8)")
     p.add_argument("--solver-time", type=_seconds, default=60.0, metavar="SECONDS", help="per plan (default 60)")
     p.add_argument("--json", action="store_true")
@@ -157,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     b.add_argument("--budget", type=_budget, default=300.0, metavar="SECONDS", help="for measuring a network")
     b.add_argument("--seed-weights", type=_seed, metavar="N", help="replace the weights by seeded random ones")
     bench_command.add_arguments(b)
+
+    add_commands(command, _positive, _bytes, _shape, _seed)
     return parser
 
 
@@ -266,7 +272,7 @@ def _compile(args: argparse.Namespace) -> int:
         target=args.target, precision=args.precision, threads=args.threads, tuning_log=args.tuning_log,
         trust_log=args.trust_log, rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
         budget_s=args.budget, solver=args.solver, shapes=dict(args.shape), seed_weights=args.seed_weights,
-        dump_dir=args.dump_dir, weights=args.weights,
+        dump_dir=args.dump_dir, device=args.device, weights=args.weights,
         demands=Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time),
         tolerance=args.tolerance, exhaustive=args.exhaustive,
     )  # fmt: skip
@@ -368,7 +374,7 @@ def _pareto(args: argparse.Namespace) -> int:
 
     options = Options(
         target=args.target, threads=args.threads, tuning_log=args.tuning_log, trust_log=args.trust_log,
-        rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key,
+        rpc_tracker=args.rpc_tracker, rpc_key=args.rpc_key, device=args.device,
         budget_s=args.budget, shapes=dict(args.shape), seed_weights=args.seed_weights, weights=args.weights,
         demands=Demands(pins=tuple(args.pin), forbids=tuple(args.forbid), time_limit_s=args.solver_time),
     )  # fmt: skip

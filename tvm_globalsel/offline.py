@@ -12,20 +12,29 @@ import tvm
 
 from te_kernels.cuda._base import GpuVariant
 from te_kernels.gpu import FLOAT32, Gpu
+from te_kernels.machine import Machine
 from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel.candidates import Candidates
+from tvm_globalsel.device import target_identity
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Tuning
 from tvm_globalsel.selection import Predict
 
 
+def log_target(machine: Machine | Gpu, target: tvm.target.Target) -> str:
+    """What the log calls a target; of a GPU kind and architecture, and the precision where it is not float32."""
+    if not isinstance(machine, Gpu):
+        return target_identity(target)
+    precision = "" if machine.dtype == FLOAT32 else f":{machine.dtype}"
+    return f"{machine.kind}:{machine.mcpu}{precision}"
+
+
 def gpu_context(machine: Gpu, target: str, weights: str) -> Context:
     """What identifies measurements on a GPU. ``target`` is what the user called it: a tag names the product."""
-    precision = "" if machine.dtype == FLOAT32 else f":{machine.dtype}"
     device = machine.mcpu if target.lstrip().startswith("{") else target.rpartition("/")[2]
-    return Context(f"{machine.kind}:{machine.mcpu}{precision}", device, 1, tvm.__version__, weights)
+    return Context(log_target(machine, machine.target), device, 1, tvm.__version__, weights)
 
 
 def predictor(machine: Gpu) -> Predict:

@@ -18,7 +18,7 @@ import tvm
 
 from te_kernels.gpu import FLOAT32, Gpu, dtype_of, machine_of
 from te_kernels.machine import Machine, host_target
-from te_kernels.task import Task
+from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
 from tvm_globalsel import build as building
 from tvm_globalsel.candidates import (
@@ -31,7 +31,8 @@ from tvm_globalsel.candidates import (
     with_kernels,
 )
 from tvm_globalsel.demands import Demands, account, answer, restrict, unlimited
-from tvm_globalsel.device import device_name, target_identity, warn_of_threads
+from tvm_globalsel.device import device_name, warn_of_threads
+from tvm_globalsel.devices import choose_device, known_of
 from tvm_globalsel.errors import UserError, located
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx
@@ -42,7 +43,7 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.logs.trust import consult
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.memory_plan import arena_bytes
-from tvm_globalsel.offline import gpu_context, predictor, tuning_from_log
+from tvm_globalsel.offline import gpu_context, log_target, predictor, tuning_from_log
 from tvm_globalsel.plan import PLAN, make_plan
 from tvm_globalsel.precision import in_precision
 from tvm_globalsel.remote import remote_devices
@@ -71,10 +72,12 @@ class Options:
     """What a compilation may be told.
 
     ``target`` is ``"host"`` or a TVM target as JSON or tag; ``budget_s`` bounds the time spent measuring;
-    ``tuning_log`` is the log file (None: the user's cache folder); with ``trust_log``, what it holds of other machines,
-    thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the devices
-    that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``; ``demands`` are side
-    constraints on the plan. ``precision`` is what a CUDA network computes in: float32, or float16 with sums in float32.
+    ``tuning_log`` is the log file (None: the user's cache folder); ``device`` whose measurements in it count (None:
+    this machine's; for another target than the host's see ``devices``); with ``trust_log``, what it holds of other
+    machines, thread counts or versions is used too; with ``rpc_tracker`` (``HOST:PORT``), kernels are measured on the
+    devices that registered there with ``rpc_key``; ``weights`` is a Caffe network's ``.caffemodel``; ``demands`` are
+    side constraints on the plan. ``precision`` is what a CUDA network computes in: float32, or float16 with sums in
+    float32.
     Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
     ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, limits, and remote devices.
     """
@@ -90,6 +93,7 @@ class Options:
     seed_weights: int | None = None
     weights: Path | None = None
     dump_dir: Path | None = None
+    device: str | None = None
     rpc_tracker: str | None = None
     rpc_key: str | None = None
     demands: Demands = field(default_factory=Demands)
@@ -166,6 +170,30 @@ def compile(
     return Compiled(folder, plan)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A network with everything that could be measured for it, before anything is."""
+
+    network: Network
+    found: dict[str, Candidates]
+    moves: list[TransformTask]
+    move_candidates: dict[str, Candidates]
+    weights: str
+
+    @property
+    def everything(self) -> list[Candidates]:
+        """Candidates of all tasks that take time, operators first."""
+        return [with_kernels(c) for c in (*self.found.values(), *self.move_candidates.values())]
+
+
+def list_candidates(network: Network, machine: Machine | Gpu) -> Listing:
+    """Everything that could be measured for a network."""
+    found = candidates_of(network, machine)
+    moves = transform_tasks(network, found)
+    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
+    return Listing(network, found, moves, transform_candidates(moves, machine), weights)
+
+
 def select(
     module: tvm.IRModule, options: Options, names: dict[str, list[str]] | None = None,
     progress: Progress | None = None, say: Say = lambda text: None, dump: Dump | None = None, label: str = "",
@@ -186,32 +214,33 @@ def select(
 
     with located(label):
         network = in_precision(simplify(extract(module, names)), dtype_of(machine))
+    listing = list_candidates(network, machine)
+    found, moves = listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
-    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
-    if isinstance(machine, Gpu):
-        context = gpu_context(machine, options.target, weights)
-    else:
-        context = Context(target_identity(target), device, options.threads, tvm.__version__, weights)
+    here = gpu_context(machine, options.target, "").device if isinstance(machine, Gpu) else device
+    foreign = options.target != "host" and remote is None
+    identity = log_target(machine, target)
+    device = choose_device(log, identity, machine.threads, options.device, here, foreign)
+    context = Context(identity, device, machine.threads, tvm.__version__, listing.weights)
     consult(log, context.origin, options.trust_log, say)
-    found = candidates_of(network, machine)
     refuse_unknown(options.solver, *layouts_and_families(found.values()))
-    moves = transform_tasks(network, found)
-    move_candidates = transform_candidates(moves, machine)
-    everything = [with_kernels(c) for c in (*found.values(), *move_candidates.values())]
     say(f"{len(network.operators)} operators, {len(found)} distinct tasks, {len(moves)} layout transforms")
     found_by_search: Found | None = None
     if isinstance(machine, Gpu):
-        tuning = tuning_from_log(everything, log, context, options.target, options.budget_s)
+        tuning = tuning_from_log(listing.everything, log, context, options.target, options.budget_s)
+    elif device != here:  # nothing can be measured here
+        tuning = known_of(listing.everything, log, context)
+        say(f"measurements of {device}: {tuning.known} in the log, {tuning.skipped} not")
     elif options.searches:
-        space = Space(network, costs_from_log(found, moves, move_candidates, log, context).choices, move_candidates,
-                      options.demands)  # fmt: skip
+        known = costs_from_log(found, moves, listing.move_candidates, log, context).choices
+        space = Space(network, known, listing.move_candidates, options.demands)
         measurer = Measurer(target, machine, context, remote)
         found_by_search = search(space, log, measurer, options.tolerance, options.budget_s, progress)
         tuning = found_by_search.tuning
     else:
-        tuning = _tune(everything, log, Measurer(target, machine, context, remote), options.budget_s, progress)
+        tuning = _tune(listing.everything, log, Measurer(target, machine, context, remote), options.budget_s, progress)
     predict = predictor(machine) if isinstance(machine, Gpu) else None
-    costs = costs_from_log(found, moves, move_candidates, log, context, predict)
+    costs = costs_from_log(found, moves, listing.move_candidates, log, context, predict)
     problem = build_problem(network, costs)
     problem = restrict(network, costs, problem, options.demands)
     solution = answer(network, costs, problem, options.demands, options.solver)

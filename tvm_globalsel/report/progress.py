@@ -11,11 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def tuning_progress(budget_s: float) -> Iterator[tuple[Callable[[int, int, str], None], Callable[[str], None]]]:
+def tuning_progress(
+    budget_s: float, verb: str = "measuring"
+) -> Iterator[tuple[Callable[[int, int, str], None], Callable[[str], None]]]:
     """(progress callback, message callback) around a compilation; the bar appears when measuring starts."""
     console = Console(stderr=True, markup=False, emoji=False)
     bar = Progress(
-        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}", markup=False),
+        TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}", markup=False),
         TimeElapsedColumn(), TextColumn("{task.fields[what]}", markup=False), console=console, transient=False,
     )  # fmt: skip
     job = None
@@ -27,7 +29,7 @@ def tuning_progress(budget_s: float) -> Iterator[tuple[Callable[[int, int, str],
             return
         if job is None:
             start = time.monotonic()
-            job = bar.add_task("measuring", total=total, what=what, left="")
+            job = bar.add_task(verb, total=total, what=what, left="")
             bar.start()
         if done == 0:  # a round begins
             start = time.monotonic()
