@@ -28,7 +28,8 @@ from tvm.s_tir import meta_schedule as ms
 
 from te_kernels.machine import host_target
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
-from tvm_globalsel.pipeline import Options, compile
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import compile
 from tvm_globalsel.runtime import Deployed
 from tvm_globalsel.verify import reference_session, relative_error
 

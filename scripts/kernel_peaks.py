@@ -29,7 +29,7 @@ from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer
-from tvm_globalsel.pipeline import default_log
+from tvm_globalsel.options import default_log
 
 TABLE = Path(__file__).parent.parent / "tests/data/conv_layers.csv"
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"

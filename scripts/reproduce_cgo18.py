@@ -43,7 +43,7 @@ from tvm_globalsel.bench.plans import Contender, Turns, build, study
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import random_inputs
 from tvm_globalsel.frontends.read import read_model
-from tvm_globalsel.pipeline import Options
+from tvm_globalsel.options import Options
 from tvm_globalsel.report.progress import tuning_progress
 from tvm_globalsel.verify import reference_session
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tvm_globalsel.errors import UserError
+    from tvm_globalsel.lowering import lower
+    from tvm_globalsel.options import Options
     from tvm_globalsel.pass_ import GlobalSelection
-    from tvm_globalsel.pipeline import Compiled, Options, compile, lower, select
+    from tvm_globalsel.pipeline import Compiled, compile, select
     from tvm_globalsel.runtime import Deployed
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "compile": "pipeline", "select": "pipeline", "lower": "pipeline", "Options": "pipeline", "Compiled": "pipeline",
+    "compile": "pipeline", "select": "pipeline", "lower": "lowering", "Options": "options", "Compiled": "pipeline",
     "GlobalSelection": "pass_", "Deployed": "runtime", "UserError": "errors",
 }  # fmt: skip
 

@@ -12,11 +12,11 @@ import tvm
 from tvm import relax
 
 from tvm_globalsel import build_cuda
+from tvm_globalsel.artefacts import LIBRARY
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.memory_plan import planning
 from tvm_globalsel.weights import DTYPES
 
-LIBRARY = "model.so"
 #: Smaller constants stay in the library: each one taken out of it is an argument more to pass.
 _LEAST_BYTES = 4096
 

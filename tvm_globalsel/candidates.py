@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from te_kernels.generic.view import row_major
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
@@ -81,10 +82,10 @@ def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[Tran
     produced: dict[tuple[int, ...], set[str]] = {}
     demanded: dict[tuple[int, ...], set[str]] = {}
     for value in network.inputs:
-        produced.setdefault(value.shape, set()).add(plain_layout(value.shape))
+        produced.setdefault(value.shape, set()).add(row_major(value.shape))
     shapes = network.shapes
     for name in network.outputs:
-        demanded.setdefault(shapes[name], set()).add(plain_layout(shapes[name]))
+        demanded.setdefault(shapes[name], set()).add(row_major(shapes[name]))
     for op in network.operators:
         for variant in found[op.task.key].variants:
             layouts = variant.layouts(op.task)
@@ -101,11 +102,6 @@ def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[Tran
                 if source != destination and not same_bytes(shape, Layout(source), Layout(destination)):
                     tasks.append(TransformTask(shape, source, destination))
     return tasks
-
-
-def plain_layout(shape: tuple[int, ...]) -> str:
-    """The caller's layout of a tensor: row-major."""
-    return "NCHW" if len(shape) == 4 else "plain"
 
 
 def measuring_order(found: list[Candidates]) -> list[tuple[Task, Variant]]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import tvm
 
-from tvm_globalsel.pipeline import Options, lower, select
+from tvm_globalsel.lowering import lower
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import select
 
 
 @tvm.transform.module_pass(opt_level=0, name="GlobalSelection")

@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from te_kernels.generic.view import row_major
 from te_kernels.gpu import dtype_of
 from tvm_globalsel import __version__
-from tvm_globalsel.candidates import plain_layout
+from tvm_globalsel.artefacts import PLAN_FORMAT
 from tvm_globalsel.demands import account
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import solve
 from tvm_globalsel.solve.regret import regrets
 
 if TYPE_CHECKING:
-    from tvm_globalsel.pipeline import Selected
     from tvm_globalsel.search.loop import Found
+    from tvm_globalsel.selected import Selected
     from tvm_globalsel.selection import Transform
-
-PLAN = "plan.json"
-FORMAT = 2
 
 
 def make_plan(
@@ -39,7 +37,7 @@ def make_plan(
     first = len(network.inputs)
     shapes = network.shapes
     return {
-        "format": FORMAT,
+        "format": PLAN_FORMAT,
         "model": model,
         "seed_weights": seed_weights,
         "target": json.loads(str(selected.target)),
@@ -110,7 +108,7 @@ def _readers(selected: Selected, transform: Transform) -> list[str]:
         )
         if name == transform.value and layout == wanted
     ]
-    if transform.value in network.outputs and wanted == plain_layout(transform.task.shape):
+    if transform.value in network.outputs and wanted == row_major(transform.task.shape):
         readers.append("the network's output")
     readers += [
         f"the transform to {other.task.destination}"

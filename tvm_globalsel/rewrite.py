@@ -15,12 +15,12 @@ from tvm import relax
 from tvm.tirx import IndexMap
 
 from te_kernels.generic.concat_in_place import ConcatInPlace
+from te_kernels.generic.view import row_major
 from te_kernels.gpu import FLOAT32, Gpu, dtype_of
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import CastTask, OpaqueTask, Task, TransformTask, ViewTask
 from te_kernels.variant import Variant
-from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.selection import Selection
 from tvm_globalsel.workspace import hoisted
@@ -36,7 +36,7 @@ def rewrite(network: Network, selection: Selection, machine: Machine | Gpu) -> t
     shapes = network.shapes
     params = [relax.Var(v.name, relax.TensorType(v.shape, v.dtype)) for v in network.inputs]
     held: dict[tuple[str, str], Any] = {
-        (v.name, plain_layout(v.shape)): p for v, p in zip(network.inputs, params, strict=True)
+        (v.name, row_major(v.shape)): p for v, p in zip(network.inputs, params, strict=True)
     }
     pending: dict[str, list[TransformTask]] = {}
     for transform in selection.transforms:
@@ -57,7 +57,7 @@ def rewrite(network: Network, selection: Selection, machine: Machine | Gpu) -> t
                 args = [held[name, layout] for name, layout in zip(op.inputs, layouts.inputs, strict=True)]
                 held[op.name, layouts.output] = builder.emit(_operator(kernels, op, variant, args))
                 make_transforms(op.name)
-            results = [held[name, plain_layout(shapes[name])] for name in network.outputs]
+            results = [held[name, row_major(shapes[name])] for name in network.outputs]
             outputs = [builder.emit_output(result) for result in results]
         builder.emit_func_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
     module = builder.finalize()

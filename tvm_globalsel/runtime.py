@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from tvm_globalsel.artefacts import LIBRARY, PLAN, PLAN_FORMAT, WEIGHTS
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.runtime_cuda import open_device
-from tvm_globalsel.weights import WEIGHTS, check_record, read_weights
+from tvm_globalsel.weights import check_record, read_weights
 
-_LIBRARY, _PLAN = "model.so", "plan.json"
-_FORMAT = 2
 _MAX_PLAN_BYTES = 256 << 20
 _MAX_THREADS = 1024
 _RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
@@ -29,12 +28,12 @@ _BOUND = "main_with_weights"
 
 def read_plan(folder: str | Path) -> dict[str, Any]:
     """``plan.json`` of a deployed folder; raises :class:`UserError` when it is missing or not a plan."""
-    path = Path(folder) / _PLAN
+    path = Path(folder) / PLAN
     try:
         if path.stat().st_size > _MAX_PLAN_BYTES:
             raise UserError(f"{path}: larger than any plan", "compile the model again")
         plan = json.loads(path.read_text())
-        if not isinstance(plan, dict) or plan.get("format") != _FORMAT:
+        if not isinstance(plan, dict) or plan.get("format") != PLAN_FORMAT:
             raise ValueError("it is not a plan of this version")
         threads, library = plan["threads"], plan["library"]
         if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
@@ -85,7 +84,7 @@ class Deployed:
         from tvm.runtime import load_module
         from tvm.runtime.vm import VirtualMachine
 
-        library = self.folder / _LIBRARY
+        library = self.folder / LIBRARY
         if not library.is_file():
             raise UserError(f"{library}: no such file", "compile the model again")
         if fingerprint(library) != self.plan["library"]:  # a damaged library crashes the process that loads it

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from te_kernels.generic.view import row_major
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
-from tvm_globalsel.candidates import Candidates, candidates_for, plain_layout
+from tvm_globalsel.candidates import Candidates, candidates_for
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context, Record, TuningLog
@@ -132,7 +133,7 @@ def build_problem(network: Network, costs: Costs) -> Problem:
         transform_s.append(tables[shape])
 
     for value in network.inputs:
-        layout = index_of[plain_layout(value.shape)]
+        layout = index_of[row_major(value.shape)]
         add(_pinned(INPUT + value.name, (), layout), value.name, value.shape)
     for op in network.operators:
         measured = costs.choices[op.task.key]
@@ -161,7 +162,7 @@ def build_problem(network: Network, costs: Costs) -> Problem:
         )
     shapes = network.shapes
     for number, name in enumerate(network.outputs):
-        layout = index_of[plain_layout(shapes[name])]
+        layout = index_of[row_major(shapes[name])]
         nodes.append(_pinned(f"{OUTPUT}{number}:{name}", (node_of[name],), layout))
         transform_s.append(tables[shapes[name]])
     return Problem(layouts, tuple(nodes), tuple(transform_s))

@@ -17,7 +17,6 @@ import numpy as np
 
 from tvm_globalsel.errors import UserError
 
-WEIGHTS = "weights.bin"
 #: Kernels are compiled for pointers of this alignment.
 _ALIGNMENT = 64
 _BLOCK_BYTES = 1 << 22

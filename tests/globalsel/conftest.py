@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from tests.globalsel import nets
-from tvm_globalsel.pipeline import Options, compile
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import compile
 
 
 @pytest.fixture(scope="session")

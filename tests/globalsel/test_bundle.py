@@ -20,7 +20,8 @@ from tvm_globalsel.bundle.archive import BundleWriter
 from tvm_globalsel.bundle.launch import launch
 from tvm_globalsel.bundle.pack import Packed, Packing, pack_tuning
 from tvm_globalsel.errors import UserError
-from tvm_globalsel.pipeline import Options, compile
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import compile
 from tvm_globalsel.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +201,7 @@ from te_kernels.task import TransformTask
 from te_kernels.variant import from_knobs
 from tvm_globalsel.bundle.manifest import Kernel
 from tvm_globalsel.bundle.pack import Packing, write_bundle
-from tvm_globalsel.pipeline import Options
+from tvm_globalsel.options import Options
 
 task = TransformTask((1, 4, 4, 4), "NCHW", "NCHW")
 names = ["test_correct", "test_wrong", "test_nan", "test_refuses_to_schedule", "test_crashes", "test_hangs"]

@@ -111,7 +111,11 @@ def test_corrupt_line_in_the_log_is_a_warning(tiny: tuple[Path, Path], log: Path
 
 @pytest.mark.parametrize(
     ("target", "part"),
-    [("{bad", "not a TVM target"), ("opencl", "neither an llvm nor a cuda target"), ("no/such-tag", "not a TVM target")],
+    [
+        ("{bad", "not a TVM target"),
+        ("opencl", "neither an llvm nor a cuda target"),
+        ("no/such-tag", "not a TVM target"),
+    ],
 )
 def test_bad_target(tiny: tuple[Path, Path], tmp_path: Path, target: str, part: str) -> None:
     assert_refused(command("compile", tiny[0], "-o", tmp_path / "o", "--target", target), part)

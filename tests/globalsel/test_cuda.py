@@ -24,9 +24,13 @@ from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, prepare
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.log import TuningLog, make_record
+from tvm_globalsel.lowering import lower
 from tvm_globalsel.offline import gpu_context
-from tvm_globalsel.pipeline import Options, Selected, compile, lower, parse_target, select
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import compile, select
+from tvm_globalsel.selected import Selected
 from tvm_globalsel.selection import transform_candidates
+from tvm_globalsel.targets import parse_target
 from tvm_globalsel.verify import reference_session, relative_error
 
 TAG = "nvidia/nvidia-h100"

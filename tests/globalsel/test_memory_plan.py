@@ -15,8 +15,10 @@ from te_kernels.task import ConcatTask
 from tests.globalsel.nets import NetBuilder
 from tvm_globalsel.demands import Demands
 from tvm_globalsel.frontends.onnx import import_onnx, prepare
+from tvm_globalsel.lowering import lower
 from tvm_globalsel.memory_plan import Buffer, arena_bytes, live_bytes, pack
-from tvm_globalsel.pipeline import Options, compile, lower, select
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import compile, select
 from tvm_globalsel.runtime import Deployed
 
 buffers = st.builds(

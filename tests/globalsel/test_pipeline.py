@@ -18,8 +18,10 @@ from te_kernels.layout import Layout, same_bytes
 from tests.globalsel import nets
 from tests.globalsel.commands import ROOT, command
 from tvm_globalsel.frontends.onnx import import_onnx, prepare
+from tvm_globalsel.lowering import lower
+from tvm_globalsel.options import Options
 from tvm_globalsel.pass_ import GlobalSelection
-from tvm_globalsel.pipeline import Options, compile, lower, select
+from tvm_globalsel.pipeline import compile, select
 from tvm_globalsel.rewrite import count_transforms, lower_transforms, rewrite
 from tvm_globalsel.selection import interpret
 from tvm_globalsel.solve import solve

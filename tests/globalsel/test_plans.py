@@ -15,7 +15,7 @@ from tests.solve.large import blocks
 from tvm_globalsel.bench import network_files
 from tvm_globalsel.bench.plans import Turns, build, contenders, study
 from tvm_globalsel.frontends.onnx import load_model, prepare, random_inputs
-from tvm_globalsel.pipeline import Options
+from tvm_globalsel.options import Options
 from tvm_globalsel.problem import Problem
 from tvm_globalsel.verify import reference_session
 

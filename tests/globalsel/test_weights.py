@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tvm_globalsel.artefacts import WEIGHTS
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.runtime import Deployed, read_plan
-from tvm_globalsel.weights import WEIGHTS, check_record, read_weights, write_weights
+from tvm_globalsel.weights import check_record, read_weights, write_weights
 
 
 def arrays() -> list[np.ndarray]:

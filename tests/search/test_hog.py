@@ -13,8 +13,10 @@ import pytest
 from tests.globalsel import nets
 from tvm_globalsel.frontends.onnx import import_onnx, prepare
 from tvm_globalsel.log import TuningLog
-from tvm_globalsel.pipeline import Options, Selected, select
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import select
 from tvm_globalsel.problem import plan_cost
+from tvm_globalsel.selected import Selected
 
 
 def _hog(seed: int) -> None:

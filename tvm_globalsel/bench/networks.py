@@ -19,7 +19,7 @@ from tvm_globalsel.bench.race import Entrant, Figures, race
 from tvm_globalsel.bench.reference import reference
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import load_model, random_inputs
-from tvm_globalsel.pipeline import Options
+from tvm_globalsel.options import Options
 
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn", "mnn", "tflite", "tvm")
 #: An engine whose result is further off than this has not computed the network.

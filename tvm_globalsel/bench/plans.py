@@ -15,13 +15,17 @@ import numpy as np
 import onnx
 
 from te_kernels.task import ConvTask
-from tvm_globalsel import build as building
+from tvm_globalsel.build import build_apart
+from tvm_globalsel.deploy import deploy, writable_folder
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import import_onnx
+from tvm_globalsel.lowering import fit
 from tvm_globalsel.measure import Progress, Tuning
-from tvm_globalsel.pipeline import Options, Say, Selected, deploy, fit, select, writable_folder
+from tvm_globalsel.options import Options, Say
+from tvm_globalsel.pipeline import select
 from tvm_globalsel.plan import make_plan
 from tvm_globalsel.problem import Infeasible, NodeChoices, Problem, Solution
+from tvm_globalsel.selected import Selected
 from tvm_globalsel.selection import interpret
 from tvm_globalsel.solve import solve
 from tvm_globalsel.solve.family import families
@@ -131,7 +135,7 @@ def build(found: Study, contender: Contender, label: str, folder: Path) -> Path:
     assert solution is not None, "only plans that exist can be built"
     selection = interpret(selected.network, selected.costs, selected.selection.problem, solution)
     chosen, lowered = fit(dataclasses.replace(selected, selection=selection), contender.solver)
-    built = building.build_apart(lowered, chosen.target)
+    built = build_apart(lowered, chosen.target)
     plan = make_plan(chosen, label, list(found.input_names), list(found.output_names))
     folder = writable_folder(folder)
     deploy(built, plan, folder)

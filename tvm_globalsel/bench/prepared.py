@@ -24,7 +24,8 @@ from tvm_globalsel.bench.race import Entrant
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.batch import set_batch
 from tvm_globalsel.frontends.onnx import load_model, prepare
-from tvm_globalsel.pipeline import Options, compile
+from tvm_globalsel.options import Options
+from tvm_globalsel.pipeline import compile
 from tvm_globalsel.runtime import fingerprint, read_plan
 
 _CONVERSION_S = 1800.0

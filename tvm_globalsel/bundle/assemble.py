@@ -15,11 +15,11 @@ import numpy as np
 import tvm
 
 from te_kernels.generic.concat_in_place import ALIGNMENT_BYTES
+from te_kernels.generic.view import row_major
 from te_kernels.gpu import FLOAT32
 from te_kernels.layout import Layout
 from te_kernels.task import CastTask, OpaqueTask, Task, ViewTask
 from te_kernels.variant import Variant
-from tvm_globalsel.candidates import plain_layout
 from tvm_globalsel.graph import Network
 from tvm_globalsel.selection import Selection
 
@@ -49,9 +49,9 @@ class Assembled:
         self._network, self._device, self._dtypes = network, device, _dtypes(network, dtype)
         calls = _calls(network, selection, params)
         placed = self._place(calls)
-        self._inputs = {v.name: placed[v.name, plain_layout(v.shape)] for v in network.inputs}
+        self._inputs = {v.name: placed[v.name, row_major(v.shape)] for v in network.inputs}
         shapes = network.shapes
-        self._outputs = [placed[name, plain_layout(shapes[name])] for name in network.outputs]
+        self._outputs = [placed[name, row_major(shapes[name])] for name in network.outputs]
         self._steps = []
         for call in calls:
             if call.kernel is not None:
@@ -81,10 +81,10 @@ class Assembled:
             for place in call.reads:
                 last[root.get(place, place)] = number
         shapes = self._network.shapes
-        ends = [(name, plain_layout(shapes[name])) for name in self._network.outputs]
+        ends = [(name, row_major(shapes[name])) for name in self._network.outputs]
         forever = {root.get(place, place) for place in ends}
         placed = {
-            (v.name, plain_layout(v.shape)): tvm.runtime.empty(v.shape, v.dtype, self._device)
+            (v.name, row_major(v.shape)): tvm.runtime.empty(v.shape, v.dtype, self._device)
             for v in self._network.inputs
         }
         free: dict[tuple[tuple[int, ...], str], list[Any]] = {}

@@ -28,10 +28,12 @@ from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
 from tvm_globalsel.graph import Network
+from tvm_globalsel.listing import Listing, list_candidates
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.offline import log_target
-from tvm_globalsel.pipeline import Listing, Options, Say, default_log, describe_target, list_candidates, parse_target
+from tvm_globalsel.options import Options, Say, default_log
 from tvm_globalsel.precision import in_precision
+from tvm_globalsel.targets import describe_target, parse_target
 
 _MANIFEST_BYTES = 60  # of one kernel, compressed; seen were 12 to 14
 Progress = Callable[[int, int, str], None]

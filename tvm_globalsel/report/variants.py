@@ -8,8 +8,9 @@ from te_kernels.task import ConvTask
 from te_kernels.variant import all_variants
 from tvm_globalsel.candidates import candidates_for
 from tvm_globalsel.errors import UserError
-from tvm_globalsel.pipeline import Options, describe_target, parse_target
+from tvm_globalsel.options import Options
 from tvm_globalsel.report.tables import SAID_ELSEWHERE, console_for_tables
+from tvm_globalsel.targets import describe_target, parse_target
 
 
 def list_variants(conv: tuple[int, ...] | None, options: Options) -> None:

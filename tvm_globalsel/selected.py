@@ -1,0 +1,33 @@
+"""What selection hands on to the phases after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+
+from te_kernels.gpu import Gpu
+from te_kernels.machine import Machine
+from tvm_globalsel.demands import Demands
+from tvm_globalsel.graph import Network
+from tvm_globalsel.log import Context
+from tvm_globalsel.measure import Tuning
+from tvm_globalsel.search.loop import Found
+from tvm_globalsel.selection import Costs, Selection
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A network with its measured choices and the exact answer."""
+
+    network: Network
+    costs: Costs
+    selection: Selection
+    tuning: Tuning
+    rejections: dict[str, tuple[tuple[str, str], ...]]
+    machine: Machine | Gpu
+    target: tvm.target.Target
+    context: Context
+    demands: Demands
+    arena_bytes: int | None = None
+    search: Found | None = None
