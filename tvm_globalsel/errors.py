@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: Exit codes of the command line.
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
 
 class UserError(Exception):
     """A failure the user can act on. The command line prints it on one line and exits with 2."""

@@ -1,4 +1,4 @@
-"""``globalsel log``: argument parsing only, as in ``tvm_globalsel.cli``; each command calls one public function."""
+"""``log``: what tuning logs hold."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_globalsel.commands.arguments import Commands, add_shared
 from tvm_globalsel.errors import UserError
 
 if TYPE_CHECKING:
     from tvm_globalsel.record import Record
 
 
-def add_parser(log: argparse.ArgumentParser) -> None:
-    """The commands of ``globalsel log``."""
-    commands = log.add_subparsers(required=True, metavar="show|merge|prune|stats")
+def add_log(commands: Commands) -> None:
+    """``globalsel log``, which has commands of its own."""
+    log = commands.add_parser("log", help="look into tuning logs, merge and prune them")
+    actions = log.add_subparsers(required=True, metavar="show|merge|prune|stats")
 
-    show = commands.add_parser("show", help="the records, one a line")
+    show = actions.add_parser("show", help="the records, one a line")
     show.add_argument("--kind", metavar="KIND", help="of one kind of task: conv2d, pool, dense, transform, ...")
     show.add_argument("--variant", metavar="NAME")
     show.add_argument("--errors", action="store_true", help="failed measurements only")
     show.add_argument("--limit", type=int, default=100, metavar="N", help="at most N lines (default 100)")
-    show.add_argument("--json", action="store_true", help="all of them, as JSON")
+    add_shared(show, "--json", help="all of them, as JSON")
     show.set_defaults(function=_show)
 
-    merge = commands.add_parser("merge", help="several logs into one, a record a key")
+    merge = actions.add_parser("merge", help="several logs into one, a record a key")
     merge.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     merge.add_argument("--keep", choices=("newest", "precise"), default="newest",
                        help="which of several measurements of the same (default newest)")  # fmt: skip
     merge.set_defaults(function=_merge)
 
-    prune = commands.add_parser("prune", help="drop records of old kernel code, repeated ones and damaged lines")
+    prune = actions.add_parser("prune", help="drop records of old kernel code, repeated ones and damaged lines")
     prune.add_argument("--errors", action="store_true", help="failed measurements too; they will be tried again")
     prune.add_argument("--other-devices", action="store_true", help="all that was not measured on this processor too")
     prune.set_defaults(function=_prune)
 
-    stats = commands.add_parser("stats", help="counts by machine, threads and version")
-    stats.add_argument("--json", action="store_true")
+    stats = actions.add_parser("stats", help="counts by machine, threads and version")
+    add_shared(stats, "--json")
     stats.set_defaults(function=_stats)
 
-    for command in (show, merge, prune, stats):
-        command.add_argument("files", type=Path, nargs="+", metavar="FILE")
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for action in (show, merge, prune, stats):
+        action.add_argument("files", type=Path, nargs="+", metavar="FILE")
+        add_shared(action, "--debug")
 
 
 def _read(files: list[Path]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Arguments of ``globalsel bench`` and what it prints."""
+"""``bench``: whole networks beside other engines."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import json
 import sys
 from pathlib import Path
 
+from tvm_globalsel.commands import types
+from tvm_globalsel.commands.arguments import Commands, add_command, add_shared
 from tvm_globalsel.errors import UserError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that only this command has."""
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx")
+def add_bench(commands: Commands) -> None:
+    """``globalsel bench``."""
+    summary = "whole networks against other engines, in turns, probed"
+    parser = add_command(commands, "bench", _bench, summary)
+    add_shared(parser, "--threads", "--tuning-log")
+    add_shared(parser, "--budget", help="for measuring a network")
+    add_shared(parser, "--seed-weights", "models")
     parser.add_argument("--against", default="onnxruntime,openvino,torch,ncnn,mnn,tflite,tvm", metavar="ENGINES",
                         help="engines, comma-separated (default: all of them, tvm is slow)")  # fmt: skip
     parser.add_argument("--selections", default="global", metavar="LIST",
                         help="our plans: global, local, greedy, single:LAYOUT, sum2d, comma-separated")  # fmt: skip
-    parser.add_argument("--batch", type=_count, metavar="N", help="batch size (default: the model's)")
-    parser.add_argument("--rounds", type=_count, default=8, metavar="N", help="turns that engines take (default 8)")
+    parser.add_argument("--batch", type=types.positive, metavar="N", help="batch size (default: the model's)")
+    parser.add_argument(
+        "--rounds", type=types.positive, default=8, metavar="N", help="turns that engines take (default 8)"
+    )
     parser.add_argument(
         "--load", action="store_true", help="load each engine 3 times; columns for load time and memory"
     )
@@ -29,13 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="F.png", help="bars of speed relative to the best peer")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Bench and report; ``args`` also has the options of ``globalsel compile`` that a compilation needs."""
+def _bench(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tvm_globalsel.bench import network_report
     from tvm_globalsel.bench.networks import BenchOptions, NetworkResult, bench
-    from tvm_globalsel.pipeline import Options
+    from tvm_globalsel.options import Options
     from tvm_globalsel.report.progress import tuning_progress
 
     compiling = Options(threads=args.threads, tuning_log=args.tuning_log, budget_s=args.budget,
@@ -65,13 +72,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 def _write(path: Path, text: str) -> None:
