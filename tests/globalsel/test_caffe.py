@@ -210,7 +210,7 @@ def test_compile_and_check_on_the_command_line(tmp_path: Path, log: Path, capsys
     assert "--seed-weights N" in capsys.readouterr().err
     again = ["compile", str(path), "-o", str(folder), "--seed-weights", "5", "--solver", "family:none", *options]
     assert main([*again, "--budget", "0"]) == 2
-    assert "no convolution has the family 'none'" in capsys.readouterr().err
+    assert "there is no family 'none'" in capsys.readouterr().err
 
 
 def test_the_older_format_is_the_same_network(tmp_path: Path) -> None:
