@@ -70,7 +70,8 @@ class Study:
 def study(model: onnx.ModelProto, label: str, options: Options, progress: Progress | None, say: Say) -> Study:
     """Measure a prepared model's candidates and solve it in every way."""
     imported = import_onnx(model, label)
-    selected = select(imported.module, options, imported.names, progress, say)
+    everything = dataclasses.replace(options, exhaustive=True)  # a family's plan needs what the optimum does not
+    selected = select(imported.module, everything, imported.names, progress, say)
     network = selected.network
     products = frozenset(
         number for number, op in enumerate(network.operators, len(network.inputs))
