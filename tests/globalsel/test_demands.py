@@ -20,8 +20,9 @@ from tvm_globalsel.selected import Selected
 
 
 @pytest.fixture(scope="module")
-def free(tiny: tuple[Path, Path]) -> dict:
-    return json.loads((tiny[1] / "plan.json").read_text())
+def free(tiny: tuple[Path, Path], log: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The plan without limits, of the same measurements as plans under limits: all of them."""
+    return compiled(tiny, log, tmp_path_factory.mktemp("free"), "--exhaustive")[0]
 
 
 @pytest.fixture(scope="module")
