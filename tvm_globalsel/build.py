@@ -15,6 +15,7 @@ from tvm_globalsel import build_cuda
 from tvm_globalsel.artefacts import LIBRARY
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.memory_plan import planning
+from tvm_globalsel.vm_passes import calling_convention
 from tvm_globalsel.weights import DTYPES
 
 #: Smaller constants stay in the library: each one taken out of it is an argument more to pass.
@@ -22,22 +23,8 @@ _LEAST_BYTES = 4096
 
 
 def vm_pipeline() -> tvm.transform.Pass:
-    """What lies between scheduled kernels and the VM: memory planning and calling convention.
-
-    TVM's default pipeline would also legalise and fuse, of which nothing is left to do, and its search for reshapes
-    among the kernels refuses kernels written in plain TIR.
-    """
-    return tvm.transform.Sequential(
-        [
-            planning(),
-            relax.transform.LowerAllocTensor(),
-            relax.transform.KillAfterLastUse(),
-            relax.transform.LowerRuntimeBuiltin(),
-            relax.transform.ComputePrimValue(),
-            relax.transform.VMShapeLower(),
-            relax.transform.AttachGlobalSymbol(),
-        ]
-    )
+    """What lies between scheduled kernels and the VM: memory planning and calling convention."""
+    return tvm.transform.Sequential([planning(), calling_convention()])
 
 
 @dataclass(frozen=True)

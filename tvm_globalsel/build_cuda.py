@@ -21,6 +21,7 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.vm_passes import calling_convention, explicit_outputs
 
 #: Everything that TVM's CUDA runtime library takes from the driver.
 _DRIVER = (
@@ -38,17 +39,10 @@ def vm_pipeline() -> tvm.transform.Pass:
     """As for CPUs, and what can be is captured into one CUDA graph: at batch 1 launches cost as much as kernels."""
     return tvm.transform.Sequential(
         [
-            relax.transform.ToNonDataflow(),
-            relax.transform.RemovePurityChecking(),
-            relax.transform.CallTIRRewrite(),
+            explicit_outputs(),
             relax.transform.StaticPlanBlockMemory(),
             relax.transform.RewriteCUDAGraph(),
-            relax.transform.LowerAllocTensor(),
-            relax.transform.KillAfterLastUse(),
-            relax.transform.LowerRuntimeBuiltin(),
-            relax.transform.ComputePrimValue(),
-            relax.transform.VMShapeLower(),
-            relax.transform.AttachGlobalSymbol(),
+            calling_convention(),
         ]
     )
 

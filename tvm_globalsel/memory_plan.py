@@ -18,6 +18,7 @@ import tvm
 from tvm import relax
 
 from te_kernels.generic.concat_in_place import ALIGNMENT_BYTES
+from tvm_globalsel.vm_passes import explicit_outputs
 
 ARENA = "globalsel_arena_bytes"
 
@@ -75,14 +76,7 @@ class PlanMemory:
 
 def planning() -> tvm.transform.Pass:
     """From scheduled kernels in a dataflow block to addresses."""
-    return tvm.transform.Sequential(
-        [
-            relax.transform.ToNonDataflow(),
-            relax.transform.RemovePurityChecking(),
-            relax.transform.CallTIRRewrite(),
-            PlanMemory(),
-        ]
-    )
+    return tvm.transform.Sequential([explicit_outputs(), PlanMemory()])
 
 
 def arena_bytes(lowered: tvm.IRModule) -> int:
