@@ -22,6 +22,8 @@ from tvm_globalsel.frontends.onnx import load_model, random_inputs
 from tvm_globalsel.options import Options
 
 PEERS = ("onnxruntime", "openvino", "torch", "ncnn", "mnn", "tflite", "tvm")
+#: TVM's setting of how long idle threads spin.
+_SPIN = "TVM_THREAD_POOL_SPIN_COUNT"
 #: An engine whose result is further off than this has not computed the network.
 _WRONG = 0.05
 
@@ -97,13 +99,24 @@ def bench(
     ready = [_ready(path, options, hosted, missing, cache, say, progress) for path in models]
 
     stay_on_cpus(threads)
-    os.environ["TVM_NUM_THREADS"] = str(threads)
-    os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = "0"  # the probe's idle threads must not spin beside an engine
-    target = host_target(threads)
-    gauge = Gauge(target, describe(target, threads), threads)
+    gauge = _gauge(threads)
     for one in ready:
         report(_raced(one, options, gauge, say))
     return gauge.slowed_blocks
+
+
+def _gauge(threads: int) -> Gauge:
+    """The probe's idle threads must not spin beside an engine; what engines run with is none of its business."""
+    os.environ["TVM_NUM_THREADS"] = str(threads)
+    before = os.environ.get(_SPIN)
+    os.environ[_SPIN] = "0"
+    try:
+        target = host_target(threads)
+        return Gauge(target, describe(target, threads), threads)  # its first probe starts the threads
+    finally:
+        os.environ.pop(_SPIN)
+        if before is not None:
+            os.environ[_SPIN] = before
 
 
 def _ready(

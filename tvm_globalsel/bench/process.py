@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tvm_globalsel.bench import engine_process
 from tvm_globalsel.bench.catalogue import Hosted
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TVM_NUM_THREADS")
+_SETTLING_S = 1.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -55,6 +57,20 @@ class EngineProcess:
     def cpu_share(self) -> float:
         """1 less the share of the last answer's time in which the engine's threads waited for a CPU."""
         return 1.0 - self._waited
+
+    def settle(self) -> None:
+        """Wait until the engine's threads sleep: many pools' threads spin for a while, beside whatever runs next."""
+        deadline = time.monotonic() + _SETTLING_S
+        while time.monotonic() < deadline and any(self._running()):
+            time.sleep(0.002)
+
+    def _running(self) -> Iterator[bool]:
+        for thread in Path(f"/proc/{self._process.pid}/task").glob("*/stat"):
+            try:
+                state = thread.read_text().rpartition(")")[2].split()[0]
+            except (OSError, IndexError):  # it ended
+                continue
+            yield state == "R"
 
     def close(self) -> None:
         """End the process."""

@@ -68,6 +68,7 @@ class _Racer:
             runs = 1
         warm = 0 if self.once_s > _SLOW_S else runs // 4 + 1
         seconds: list[float] = self.process.ask(_TIMEOUT_S, time=runs, warm=warm)["seconds"]
+        self.process.settle()
         return seconds
 
 
