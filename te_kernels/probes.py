@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -51,6 +52,31 @@ def fma(machine: Machine, iterations: int, threads: int = 1) -> tuple[tvm.tirx.P
 
     body = _tir.loop(threads, work, "thread", parallel=True)
     return _tir.prim_func([factors, out], body), 2 * chains * lanes * iterations * threads
+
+
+def handoff(threads: int, rounds: int) -> tvm.tirx.PrimFunc:
+    """Threads wake, read what a neighbour wrote, write, and meet again: ``2 * rounds`` parallel loops of no work.
+
+    Arguments: ``a``, ``b``, a cache line for each thread. A virtual machine's CPUs may lie under one last-level cache
+    now and under two a second later; a parallel loop then costs four times as much, and no FMA rate shows it.
+    """
+    line = _CACHE_LINE_FLOATS
+    a, b = (_tir.argument(name, (threads * line,)) for name in "ab")
+
+    def step(source: Any, target: Any) -> Any:
+        def work(thread: Any) -> Any:
+            neighbour = tirx.floormod(thread + 1, _tir.int32(threads))
+            return target.store(thread * line, source.vector(neighbour * line, line))
+
+        return _tir.loop(threads, work, "thread", parallel=True)
+
+    body = _tir.loop(rounds, lambda _: _tir.sequence([step(a, b), step(b, a)]), "r")
+    return _tir.prim_func([a, b], body)
+
+
+def handoff_arguments(threads: int) -> list[tvm.runtime.Tensor]:
+    """The arguments of :func:`handoff`."""
+    return [tvm.runtime.tensor(np.ones(threads * _CACHE_LINE_FLOATS, np.float32)) for _ in range(2)]
 
 
 def read(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 
 from te_kernels.machine import Machine
@@ -19,6 +21,12 @@ SLOW_KERNEL_S = 0.15
 #: A probe slower than this over the best one means that the machine was disturbed.
 _SLOWED = 1.12
 _ATTEMPTS = 4
+#: Threads hand over four times as slowly when their CPUs have no common cache; less than this is noise.
+_APART = 1.8
+#: How long to wait for a better moment, and to do without one when none has come.
+_PATIENCE_S, _POLL_S = 10.0, 0.1
+#: Rounds of the handoff probe: 0.1 ms.
+HANDOFF_ROUNDS = 100
 
 
 def evicted_bytes(machine: Machine, weights: str, can_flush: bool) -> int:
@@ -27,6 +35,42 @@ def evicted_bytes(machine: Machine, weights: str, can_flush: bool) -> int:
     Where weights can be flushed to memory by themselves, the last-level cache need not be emptied for them.
     """
     return 2 * (machine.l2_bytes if weights == "cache" or can_flush else machine.l3_bytes)
+
+
+class Handoff:
+    """How fast threads hand over to each other, beside the best so far. ``probe`` runs ``probes.handoff``."""
+
+    def __init__(self, probe: Callable[[], object]) -> None:
+        self._probe = probe
+        self._best_s = math.inf
+        self._resigned_until = -math.inf
+        for _ in range(PROBE_WARM_UPS):
+            self.disturbance()
+
+    def disturbance(self) -> float:
+        """1 or less while the CPUs are as near to each other as they have been."""
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            self._probe()
+            taken.append(time.perf_counter() - start)
+        self._best_s = min(self._best_s, *taken)
+        return min(taken) / self._best_s / _APART
+
+    def wait(self) -> bool:
+        """Until they are, but not for long: a virtual machine's CPUs are moved apart and together every few seconds.
+
+        False when that was in vain, now or a moment ago: the machine has changed, and what it is now is what counts.
+        """
+        start = time.monotonic()
+        if start < self._resigned_until:
+            return False
+        while self.disturbance() > 1:
+            if time.monotonic() > start + _PATIENCE_S:
+                self._resigned_until = time.monotonic() + _PATIENCE_S
+                return False
+            time.sleep(_POLL_S)
+        return True
 
 
 def undisturbed(attempt: Callable[[], tuple[float, float]]) -> float:

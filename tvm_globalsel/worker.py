@@ -26,11 +26,13 @@ from te_kernels.variant import Variant, all_variants, from_knobs
 from tvm_globalsel.opaque import opaque_arguments, opaque_error
 from tvm_globalsel.timing import (
     BLOCKS,
+    HANDOFF_ROUNDS,
     PROBE_TASK,
     PROBE_VARIANT,
     PROBE_WARM_UPS,
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
+    Handoff,
     evicted_bytes,
     undisturbed,
 )
@@ -40,6 +42,7 @@ SKIPPED: dict[str, Any] = {"skipped": True}
 NOT_BUILT = "not built"
 
 _best_probe_s = math.inf
+_handoffs: dict[int, Handoff] = {}
 
 
 def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
@@ -56,6 +59,8 @@ def scheduled(mod: tvm.IRModule, target: tvm.target.Target) -> dict[str, tvm.tir
     machine = Machine(**spec["machine"])
     opaque = {gv.name_hint: func for gv, func in mod.functions.items()}
     functions = {"probe": _probe(machine).with_attr("global_symbol", "probe")}
+    if machine.threads > 1:
+        functions["handoff"] = probes.handoff(machine.threads, HANDOFF_ROUNDS).with_attr("global_symbol", "handoff")
     if spec["weights"] == "memory" and codegen.target_has_features("sse2", target):
         functions["flush"] = probes.flush().with_attr("global_symbol", "flush")
     for index, item in enumerate(spec["kernels"]):
@@ -248,6 +253,14 @@ def _seconds(function: Any, args: list[Any]) -> float:
     return time.perf_counter() - start
 
 
+def _handoff(module: Any, threads: int) -> Handoff | None:
+    """That of the process's first batch: it knows how fast threads have been."""
+    if threads not in _handoffs and module.implements_function("handoff", True):
+        kernel, args = module["handoff"], probes.handoff_arguments(threads)
+        _handoffs[threads] = Handoff(lambda: kernel(*args))
+    return _handoffs.get(threads)
+
+
 class _Probe:
     """Times blocks between two runs of the probe kernel and repeats those measured on a slowed machine."""
 
@@ -257,6 +270,7 @@ class _Probe:
         self._kernel = module["probe"]
         for _ in range(PROBE_WARM_UPS):
             self._ratio()
+        self._handoff = _handoff(module, machine.threads)
 
     def _ratio(self) -> float:
         global _best_probe_s
@@ -268,11 +282,13 @@ class _Probe:
         """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""
 
         def attempt() -> tuple[float, float]:
+            near = self._handoff is not None and self._handoff.wait()
             before = self._ratio()
             wall_s, cpu_s = time.perf_counter(), time.thread_time()
             cost_s = float(block())
             wall_s, cpu_s = time.perf_counter() - wall_s, time.thread_time() - cpu_s
             # the probe sees a slowed core, the clocks a core shared with another process
-            return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9)), cost_s
+            apart = self._handoff.disturbance() if near and self._handoff is not None else 0.0
+            return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9), apart), cost_s
 
         return undisturbed(attempt)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import tvm
-
 from te_kernels.cuda import _mma, _mma_model
 from te_kernels.cuda._base import GpuVariant
 from te_kernels.cuda._conv import ConvGemm
+from te_kernels.cuda._product import ProductVariant, cheapest_first, conv_layouts, reject_thin_groups
 from te_kernels.gpu import FLOAT16, Gpu
-from te_kernels.layout import Layout
 from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Reject
 
@@ -20,7 +17,7 @@ _CANDIDATES = 4
 
 
 @dataclass(frozen=True)
-class ConvMmaVariant(GpuVariant):
+class ConvMmaVariant(ProductVariant):
     """Base. Knobs: the layouts, the tile, fragments of a warp, slices in flight, parts of the sum."""
 
     family = "gemm"
@@ -42,20 +39,12 @@ class ConvMmaVariant(GpuVariant):
     def _tiled(cls, task: ConvTask, machine: Gpu, data: str, out: str) -> Iterator[GpuVariant]:
         if machine.dtype != FLOAT16:
             raise Reject(f"the network computes in {machine.dtype}; tensor cores take float16")
-        if task.depthwise:
-            raise Reject(f"depthwise ({task.groups} groups of one channel): products of one row; cuda_direct covers it")
-        for name, channels in ((data, task.c // task.groups), (out, task.k // task.groups)):
-            block = Layout(name).block
-            if task.groups > 1 and block and channels % block:
-                raise Reject(f"groups of {channels} channels are not whole blocks of {name}")
-        scored: list[tuple[float, int, ConvMmaVariant]] = []
-        for tile, splits in _mma_model.tiles(machine):
-            instance = cls(data, out, tile.bm, tile.bn, tile.bk, tile.wm, tile.wn, tile.stages, splits)
-            if _mma_model.fits(instance._conv(task).product, tile, machine):
-                scored.append((instance.model_s(task, machine), len(scored), instance))
-        scored.sort(key=lambda item: item[:2])
+        reject_thin_groups(task, data, out)
+        tiles = _mma_model.tiles(machine)
+        instances = (cls(data, out, t.bm, t.bn, t.bk, t.wm, t.wn, t.stages, splits) for t, splits in tiles)
+        fitting = (i for i in instances if _mma_model.fits(i.program(task).product, i.tile, machine))
         chosen: dict[tuple[int, int, int], ConvMmaVariant] = {}
-        for _, _, instance in scored:
+        for instance in cheapest_first(fitting, task, machine):
             chosen.setdefault((instance.bm, instance.bn, instance.splits), instance)
         yield from list(chosen.values())[:_CANDIDATES]
 
@@ -64,25 +53,14 @@ class ConvMmaVariant(GpuVariant):
         """The blocking."""
         return _mma.WarpTile(self.bm, self.bn, self.bk, self.wm, self.wn, self.stages)
 
-    def _conv(self, task: ConvTask) -> ConvGemm:
+    def program(self, task: ConvTask) -> ConvGemm:
+        """The convolution as a product."""
         return ConvGemm(task, self.layouts(task), self.tile, self.splits, FLOAT16)
 
     def layouts(self, task: ConvTask) -> Layouts:
         """Epilogue tensors are in the output's layout."""
-        return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
-
-    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        """Weights as padded matrices in float16."""
-        return self._conv(task).pack(params)
-
-    def prim_func(self, task: ConvTask, machine: Gpu) -> tvm.tirx.PrimFunc:
-        """The kernel."""
-        return self._conv(task).prim_func()
-
-    def workspace_bytes(self, task: ConvTask) -> int:
-        """Partial sums."""
-        return self._conv(task).product.partial_bytes(self.tile)
+        return conv_layouts(task, self.data, self.out)
 
     def model_s(self, task: ConvTask, machine: Gpu) -> float:
         """The product's model."""
-        return _mma_model.seconds(self._conv(task).product, self.tile, machine)
+        return _mma_model.seconds(self.program(task).product, self.tile, machine)

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import tvm
-
 from te_kernels.cuda import _mma, _mma_model
 from te_kernels.cuda._base import GpuVariant
+from te_kernels.cuda._product import ProductVariant, cheapest_first, dense_layouts, reject_few_rows
 from te_kernels.cuda._rows import Rows
 from te_kernels.gpu import FLOAT16, Gpu
 from te_kernels.layout import Layout
 from te_kernels.task import DenseTask
 from te_kernels.variant import Layouts, Reject
 
-_SMALLEST_BATCH = 4
 _CANDIDATES = 3
 
 
 @dataclass(frozen=True)
-class CudaDenseMma(GpuVariant):
+class CudaDenseMma(ProductVariant):
     """Any layout in, row-major out. Knobs: the layout, the tile, slices in flight, parts of the sum."""
 
     name = "cuda_dense_mma"
@@ -45,41 +42,28 @@ class CudaDenseMma(GpuVariant):
         """For each layout the tiles that the model likes best."""
         if machine.dtype != FLOAT16:
             raise Reject(f"the network computes in {machine.dtype}; tensor cores take float16")
-        if task.data_shape[0] < _SMALLEST_BATCH:
-            raise Reject(f"a batch of {task.data_shape[0]} leaves tiles mostly empty; cuda_dense streams the weights")
+        reject_few_rows(task)
         for layout in (*machine.layouts, "plain"):
             if Layout(layout).reason_cannot_hold(task.data_shape) is not None:
                 continue
-            scored: list[tuple[float, int, CudaDenseMma]] = []
-            for tile, splits in _mma_model.tiles(machine):
-                instance = cls(layout, tile.bm, tile.bn, tile.bk, tile.wm, tile.wn, tile.stages, splits)
-                if _mma_model.fits(instance._rows(task).product, tile, machine):
-                    scored.append((instance.model_s(task, machine), len(scored), instance))
-            scored.sort(key=lambda item: item[:2])
-            yield from (instance for _, _, instance in scored[:_CANDIDATES])
+            tiles = _mma_model.tiles(machine)
+            instances = [cls(layout, t.bm, t.bn, t.bk, t.wm, t.wn, t.stages, splits) for t, splits in tiles]
+            fitting = [i for i in instances if _mma_model.fits(i.program(task).product, i.tile, machine)]
+            yield from cheapest_first(fitting, task, machine)[:_CANDIDATES]
 
-    def _rows(self, task: DenseTask) -> Rows:
-        tile = _mma.WarpTile(self.bm, self.bn, self.bk, self.wm, self.wn, self.stages)
-        return Rows(task, self.layouts(task), tile, self.splits, FLOAT16)
+    @property
+    def tile(self) -> _mma.WarpTile:
+        """The blocking."""
+        return _mma.WarpTile(self.bm, self.bn, self.bk, self.wm, self.wn, self.stages)
+
+    def program(self, task: DenseTask) -> Rows:
+        """The layer as a product."""
+        return Rows(task, self.layouts(task), self.tile, self.splits, FLOAT16)
 
     def layouts(self, task: DenseTask) -> Layouts:
-        """Row-major rows out; the epilogue's tensors are such rows as well."""
-        return Layouts((self.layout,) + ("plain",) * (len(task.input_shapes) - 1), "plain")
-
-    def pack(self, task: DenseTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        """Transposed weights in whole tiles."""
-        return self._rows(task).pack(params)
-
-    def prim_func(self, task: DenseTask, machine: Gpu) -> tvm.tirx.PrimFunc:
-        """The kernel."""
-        return self._rows(task).prim_func()
-
-    def workspace_bytes(self, task: DenseTask) -> int:
-        """Partial sums."""
-        rows = self._rows(task)
-        return rows.product.partial_bytes(rows.tile)
+        """Row-major rows out."""
+        return dense_layouts(task, self.layout)
 
     def model_s(self, task: DenseTask, machine: Gpu) -> float:
         """The product's model."""
-        tile = _mma.WarpTile(self.bm, self.bn, self.bk, self.wm, self.wn, self.stages)
-        return _mma_model.seconds(self._rows(task).product, tile, machine)
+        return _mma_model.seconds(self.program(task).product, self.tile, machine)

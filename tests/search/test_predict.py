@@ -9,7 +9,7 @@ import pytest
 
 from tests.search.spaces import CONTEXT, RATES, Bench, everything
 from tvm_globalsel.log import median_interval
-from tvm_globalsel.search.confidence import deciding_ties, pooled
+from tvm_globalsel.search.confidence import deciding_ties, pooled, unsettled
 from tvm_globalsel.search.predict import Predictor
 from tvm_globalsel.search.space import Space
 
@@ -80,5 +80,8 @@ def test_only_ties_that_decide_the_plan_are_repeated(space: Space) -> None:
     vague[chosen] = dataclasses.replace(exact[chosen], costs_s=(cost, cost, cost, cost, 100 * cost))
     ties = deciding_ties(space, vague, 32)
     assert ties[0] == chosen and set(ties[1:]) <= set(map(int, space.rivals(chosen))) and len(ties) > 1
+    assert unsettled(space, exact) == [i for i in sorted(plan.used) if len(exact[i].costs_s) < 10]
+    twice = [pooled(record, record) if i in plan.used else record for i, record in enumerate(exact)]
+    assert unsettled(space, exact) and unsettled(space, twice) == []
     more = pooled(vague[chosen], exact[chosen])
     assert len(more.costs_s) == 10 and more.cost_s == pytest.approx(cost)

@@ -3,7 +3,9 @@
 A measured cost is a median of a few blocks with an interval (``Record.interval_s``). A candidate could displace the
 chosen one if both lie at the wrong ends of their intervals; what the network would then gain is the stake. Only
 candidates with a stake worth a part of the plan are measured again, the chosen kernel and its rivals in turns in one
-batch; all other ties may stand, because they change nothing.
+batch; all other ties may stand, because they change nothing. The plan's own kernels are measured a second time as well:
+the least of many noisy costs is too low on average (the optimizer's curse; Smith & Winkler, Management Science 2006),
+and a plan's predicted time is a sum of such costs.
 """
 
 from __future__ import annotations
@@ -54,6 +56,16 @@ def deciding_ties(space: Space, records: list[Record | None], most: int) -> list
     groups.sort(reverse=True)
     flat = list(dict.fromkeys(candidate for _, group in groups for candidate in group))
     return flat[:most]
+
+
+def unsettled(space: Space, records: list[Record | None]) -> list[int]:
+    """Kernels of the best plan that were measured only once: among many, luck is what a choice of the least picks."""
+    try:
+        plan = space.best(np.array([record.cost_s if record else math.inf for record in records]))
+    except Infeasible:
+        return []
+    chosen = ((candidate, records[candidate]) for candidate in sorted(plan.used))
+    return [candidate for candidate, record in chosen if record and _blocks(record) < _ENOUGH_BLOCKS]
 
 
 def _blocks(record: Record) -> int:

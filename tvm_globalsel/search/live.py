@@ -1,8 +1,9 @@
-"""The search on this machine: rounds of TVM's builder and runner, near-ties repeated at the end, Ctrl-C obeyed."""
+"""The search on this machine: rounds of builder and runner, plan and near-ties repeated at the end, Ctrl-C obeyed."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import signal
 import threading
 import time
@@ -13,13 +14,14 @@ from tvm_globalsel.background import run_interruptible
 from tvm_globalsel.log import Record, TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.search.bounds import machine_rates
-from tvm_globalsel.search.confidence import deciding_ties, pooled
+from tvm_globalsel.search.confidence import deciding_ties, pooled, unsettled
 from tvm_globalsel.search.loop import Found, Search
 from tvm_globalsel.search.predict import Predictor
 from tvm_globalsel.search.space import Space
 
-#: Kernels measured again at the end, and the part of the budget kept for them.
+#: Rivals measured again at the end, how often, and the part of the budget kept for that.
 _MOST_REPEATED = 32
+_REPETITIONS = 3
 _SPARE = 0.9
 
 
@@ -64,7 +66,7 @@ def search(
         left_s = budget_s - (time.monotonic() - start)
         cut_short = interrupt.asked or left_s <= budget_s * (1 - _SPARE)
         if total and left_s > 0 and not interrupt.asked:
-            repeated = repeat_ties(space, log, measurer)
+            repeated = repeat(space, log, measurer)
             if repeated:
                 found = state.found(found.tuning + Tuning(repeated, 0, 0, 0, 0.0), found.rounds)
     known = sum(log.get(measurer.context.key(r.task, r.variant)) is not None for r in space.requests)
@@ -76,19 +78,25 @@ def search(
     return dataclasses.replace(found, tuning=tuning)
 
 
-def repeat_ties(space: Space, log: TuningLog, measurer: Measurer) -> int:
-    """Measure the near-ties that decide the plan again, in turns; how many kernels that were."""
-    context = measurer.context
-    records = [log.get(context.key(r.task, r.variant)) for r in space.requests]
-    ties = deciding_ties(space, records, _MOST_REPEATED)
-    if not ties:
-        return 0
+def repeat(space: Space, log: TuningLog, measurer: Measurer) -> int:
+    """Measure the plan's kernels and the near-ties that decide it again, in turns, until the plan stands.
+
+    Returns how many kernels that were.
+    """
+    context, repeated = measurer.context, 0
 
     def keep(fresh: list[Record]) -> None:
         log.append([pooled(old, new) if (old := log.get(new.key)) is not None else new for new in fresh])
 
-    run_interruptible(lambda: measurer.measure([space.requests[tie] for tie in ties], keep, log, again=True))
-    return len(ties)
+    for _ in range(_REPETITIONS):
+        records = [log.get(context.key(r.task, r.variant)) for r in space.requests]
+        wanted = list(dict.fromkeys([*deciding_ties(space, records, _MOST_REPEATED), *unsettled(space, records)]))
+        if not wanted:
+            break
+        requests = [space.requests[candidate] for candidate in wanted]
+        run_interruptible(functools.partial(measurer.measure, requests, keep, log, again=True))
+        repeated += len(wanted)
+    return repeated
 
 
 class _Interrupt:

@@ -1,0 +1,69 @@
+"""When a timing counts as disturbed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import tvm
+
+from te_kernels import probes
+from te_kernels.machine import host_target
+from tvm_globalsel import timing
+from tvm_globalsel.timing import Handoff, undisturbed
+
+
+class _Machine:
+    """A handoff probe that takes as long as it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0005
+        self.runs = 0
+
+    def __call__(self) -> None:
+        self.runs += 1
+        until = time.perf_counter() + self.seconds
+        while time.perf_counter() < until:
+            pass
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(timing, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(timing, "_POLL_S", 0.01)
+    yield
+
+
+def test_threads_that_are_apart_are_waited_for(quick: None) -> None:
+    machine = _Machine()
+    handoff = Handoff(machine)
+    assert handoff.wait() and handoff.disturbance() <= 1
+    machine.seconds = 0.002
+    assert handoff.disturbance() > 1.5
+    before = machine.runs
+    assert not handoff.wait() and machine.runs > before + 3
+    before = machine.runs
+    assert not handoff.wait() and machine.runs == before, "right after waiting in vain it does not wait again"
+    machine.seconds = 0.0005
+    time.sleep(0.25)
+    assert handoff.wait()
+
+
+def test_least_disturbed_attempt_counts() -> None:
+    attempts = iter([(2.0, 5.0), (1.3, 4.0), (1.5, 3.0), (1.4, 2.0)])
+    assert undisturbed(lambda: next(attempts)) == 4.0
+    attempts = iter([(2.0, 5.0), (1.1, 4.0)])
+    assert undisturbed(lambda: next(attempts)) == 4.0
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_handoff_probe_passes_values_round(threads: int) -> None:
+    module = tvm.IRModule({"main": probes.handoff(threads, 1)})
+    a, b = probes.handoff_arguments(threads)
+    lines = np.random.default_rng(0).standard_normal((threads, 16)).astype(np.float32)
+    a.copyfrom(lines.reshape(-1))
+    tvm.compile(module, target=host_target(threads)).mod["main"](a, b)
+    assert np.array_equal(b.numpy().reshape(threads, 16), np.roll(lines, -1, axis=0))
+    assert np.array_equal(a.numpy().reshape(threads, 16), np.roll(lines, -2, axis=0))
