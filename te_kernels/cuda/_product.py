@@ -34,6 +34,9 @@ class Program(Protocol):
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         """Parameters as the kernel reads them."""
 
+    def operands(self) -> _gemm.Operands:
+        """The arguments as matrices."""
+
     def prim_func(self) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
 

@@ -14,6 +14,7 @@ import tvm
 
 from te_kernels import check
 from te_kernels.cuda import _mma
+from te_kernels.cuda._product import ProductVariant
 from te_kernels.epilogue import Step
 from te_kernels.gpu import FLOAT16, FLOAT32, Gpu, describe_gpu, machine_of
 from te_kernels.task import (
@@ -91,7 +92,8 @@ def on_machine(task: Task, machine: Gpu) -> Task:
 def runnable(task: Task, variant: Variant, machine: Gpu) -> tvm.tirx.PrimFunc:
     """The schedule for a CPU: threads in turn, and fragments as the loops that the instructions replace."""
     if "mma" in variant.name:
-        product = getattr(variant, "_conv" if isinstance(task, ConvTask) else "_rows")(task)
+        assert isinstance(variant, ProductVariant)
+        product = variant.program(task)
         return serial(_mma.prim_func(product.product, product.tile, product.operands(), tensorize=False))
     return serial(variant.prim_func(task, machine))
 
