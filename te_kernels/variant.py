@@ -138,6 +138,11 @@ def pad_channels(constants: list[np.ndarray], padded_channels: int) -> list[np.n
 EXTRA_MODULES = "GLOBALSEL_VARIANTS"
 
 
+def extra_modules() -> tuple[str, ...]:
+    """Modules of variants that live out of the tree."""
+    return tuple(name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip())
+
+
 @functools.cache
 def all_variants() -> dict[str, type[Variant]]:
     """Every variant class by name, found by importing the modules of the subpackages.
@@ -146,7 +151,7 @@ def all_variants() -> dict[str, type[Variant]]:
     environment variable ``GLOBALSEL_VARIANTS`` are searched too.
     """
     found: dict[str, type[Variant]] = {}
-    names = [name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip()]
+    names = list(extra_modules())
     for package in pkgutil.iter_modules(te_kernels.__path__, "te_kernels."):
         if package.ispkg:
             path = importlib.import_module(package.name).__path__

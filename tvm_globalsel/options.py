@@ -61,5 +61,9 @@ class Options:
 
 def default_log() -> Path:
     """The user's own tuning log."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tvm-globalsel" / "tuning.jsonl"
+    return cache_folder() / "tuning.jsonl"
+
+
+def cache_folder() -> Path:
+    """Where a user's files lie that can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvm-globalsel"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.artefacts import LIBRARY, PLAN, PLAN_FORMAT, WEIGHTS
+from tvm_globalsel.environment import environment
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.runtime_cuda import open_device
 from tvm_globalsel.weights import check_record, read_weights
@@ -72,15 +73,8 @@ class Deployed:
         self.plan = read_plan(folder)
         # both are read when the library is loaded, the threads before the first parallel kernel
         os.environ["TVM_NUM_THREADS"] = str(threads or self.plan["threads"])
-        before = os.environ.get(_RUNTIME_ONLY)
-        os.environ[_RUNTIME_ONLY] = "1"
-        try:
+        with environment(_RUNTIME_ONLY, "1"):  # processes started later, a tuner's among them, may need the compiler
             import tvm
-        finally:  # processes started later, a tuner's among them, may need the compiler
-            if before is None:
-                del os.environ[_RUNTIME_ONLY]
-            else:
-                os.environ[_RUNTIME_ONLY] = before
         from tvm.runtime import load_module
         from tvm.runtime.vm import VirtualMachine
 

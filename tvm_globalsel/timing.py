@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
+from te_kernels.variant import Variant, all_variants
 
 #: A kernel that needs nothing but the FMA units: timed around every block, it shows whether the machine was slowed.
 PROBE_TASK = ConvTask(1, 64, 8, 56, 64, 1, 1)
@@ -29,6 +30,11 @@ _PATIENCE_S, _POLL_S = 10.0, 0.1
 HANDOFF_ROUNDS = 100
 
 
+def probe_variant(machine: Machine) -> Variant:
+    """The kernel of :data:`PROBE_TASK`."""
+    return next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
+
+
 def evicted_bytes(machine: Machine, weights: str, can_flush: bool) -> int:
     """How much to read before every timed run, so that the weights lie where they lie inside the network.
 
@@ -38,21 +44,26 @@ def evicted_bytes(machine: Machine, weights: str, can_flush: bool) -> int:
 
 
 class Handoff:
-    """How fast threads hand over to each other, beside the best so far. ``probe`` runs ``probes.handoff``."""
+    """How fast threads hand over to each other, beside the best so far.
 
-    def __init__(self, probe: Callable[[], object]) -> None:
-        self._probe = probe
+    ``kernel`` is ``probes.handoff``, built, or None for a single thread, which is never waited for.
+    """
+
+    def __init__(self, kernel: Callable[..., object] | None, arguments: Sequence[object] = ()) -> None:
+        self._kernel, self._arguments = kernel, arguments
         self._best_s = math.inf
         self._resigned_until = -math.inf
-        for _ in range(PROBE_WARM_UPS):
+        for _ in range(PROBE_WARM_UPS if kernel else 0):
             self.disturbance()
 
     def disturbance(self) -> float:
         """1 or less while the CPUs are as near to each other as they have been."""
+        if self._kernel is None:
+            return 1.0
         taken = []
         for _ in range(3):
             start = time.perf_counter()
-            self._probe()
+            self._kernel(*self._arguments)
             taken.append(time.perf_counter() - start)
         self._best_s = min(self._best_s, *taken)
         return min(taken) / self._best_s / _APART
@@ -63,7 +74,7 @@ class Handoff:
         False when that was in vain, now or a moment ago: the machine has changed, and what it is now is what counts.
         """
         start = time.monotonic()
-        if start < self._resigned_until:
+        if self._kernel is None or start < self._resigned_until:
             return False
         while self.disturbance() > 1:
             if time.monotonic() > start + _PATIENCE_S:

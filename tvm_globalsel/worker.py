@@ -22,18 +22,18 @@ from tvm.target import codegen
 from te_kernels import check, probes
 from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task, from_dict
-from te_kernels.variant import Variant, all_variants, from_knobs
+from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel.opaque import opaque_arguments, opaque_error
 from tvm_globalsel.timing import (
     BLOCKS,
     HANDOFF_ROUNDS,
     PROBE_TASK,
-    PROBE_VARIANT,
     PROBE_WARM_UPS,
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
     Handoff,
     evicted_bytes,
+    probe_variant,
     undisturbed,
 )
 
@@ -89,8 +89,7 @@ def task_of(data: dict[str, Any], lowered: Any) -> Task:
 
 @functools.cache
 def _probe(machine: Machine) -> tvm.tirx.PrimFunc:
-    variant = next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
-    return variant.prim_func(PROBE_TASK, machine)
+    return probe_variant(machine).prim_func(PROBE_TASK, machine)
 
 
 def allocate(device: Any, args_info: Any, alloc_repeat: int) -> list[list[str]]:
@@ -253,20 +252,19 @@ def _seconds(function: Any, args: list[Any]) -> float:
     return time.perf_counter() - start
 
 
-def _handoff(module: Any, threads: int) -> Handoff | None:
+def _handoff(module: Any, threads: int) -> Handoff:
     """That of the process's first batch: it knows how fast threads have been."""
-    if threads not in _handoffs and module.implements_function("handoff", True):
-        kernel, args = module["handoff"], probes.handoff_arguments(threads)
-        _handoffs[threads] = Handoff(lambda: kernel(*args))
-    return _handoffs.get(threads)
+    if threads not in _handoffs:
+        kernel = module["handoff"] if module.implements_function("handoff", True) else None
+        _handoffs[threads] = Handoff(kernel, probes.handoff_arguments(threads) if kernel else ())
+    return _handoffs[threads]
 
 
 class _Probe:
     """Times blocks between two runs of the probe kernel and repeats those measured on a slowed machine."""
 
     def __init__(self, module: Any, machine: Machine) -> None:
-        variant = next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
-        self._args = check.arguments(_case(PROBE_TASK), variant)
+        self._args = check.arguments(_case(PROBE_TASK), probe_variant(machine))
         self._kernel = module["probe"]
         for _ in range(PROBE_WARM_UPS):
             self._ratio()
@@ -282,13 +280,13 @@ class _Probe:
         """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""
 
         def attempt() -> tuple[float, float]:
-            near = self._handoff is not None and self._handoff.wait()
+            near = self._handoff.wait()
             before = self._ratio()
             wall_s, cpu_s = time.perf_counter(), time.thread_time()
             cost_s = float(block())
             wall_s, cpu_s = time.perf_counter() - wall_s, time.thread_time() - cpu_s
             # the probe sees a slowed core, the clocks a core shared with another process
-            apart = self._handoff.disturbance() if near and self._handoff is not None else 0.0
+            apart = self._handoff.disturbance() if near else 1.0
             return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9), apart), cost_s
 
         return undisturbed(attempt)

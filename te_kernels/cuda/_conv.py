@@ -102,6 +102,10 @@ class ConvGemm:
         packed[:, : matrix.shape[1], : matrix.shape[2]] = matrix
         return [packed, *packed_constants(self.layouts.output, params[1:])]
 
+    def workspace_bytes(self) -> int:
+        """Partial sums."""
+        return self.product.partial_bytes(self.tile)
+
     def operands(self) -> _gemm.Operands:
         """The kernel's arguments as matrices."""
         t = self.task

@@ -1,4 +1,4 @@
-"""What variants that are one tiled product share: convolutions and dense layers, on CUDA cores or on tensor cores."""
+"""What variants around a tiled product share: convolutions, Winograd, dense layers; CUDA cores or tensor cores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import tvm
 
-from te_kernels.cuda import _gemm, _mma
 from te_kernels.cuda._base import GpuVariant
 from te_kernels.gpu import Gpu
 from te_kernels.layout import Layout
@@ -23,19 +22,11 @@ _SMALLEST_BATCH = 4
 class Program(Protocol):
     """A layer as a product under a tile."""
 
-    @property
-    def tile(self) -> _gemm.Tile | _mma.WarpTile:
-        """The blocking."""
-
-    @property
-    def product(self) -> _gemm.Product:
-        """Sizes and what is contiguous."""
-
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         """Parameters as the kernel reads them."""
 
-    def operands(self) -> _gemm.Operands:
-        """The arguments as matrices."""
+    def workspace_bytes(self) -> int:
+        """What it needs beside its arguments."""
 
     def prim_func(self) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
@@ -50,17 +41,16 @@ class ProductVariant(GpuVariant):
         raise NotImplementedError
 
     def pack(self, task: Any, params: list[np.ndarray]) -> list[np.ndarray]:
-        """Weights as padded matrices."""
+        """Weights as the product reads them."""
         return self.program(task).pack(params)
 
     def prim_func(self, task: Any, machine: Gpu) -> tvm.tirx.PrimFunc:
-        """The kernel."""
+        """The kernels."""
         return self.program(task).prim_func()
 
     def workspace_bytes(self, task: Any) -> int:
-        """Partial sums."""
-        program = self.program(task)
-        return program.product.partial_bytes(program.tile)
+        """Partial sums, transformed values."""
+        return self.program(task).workspace_bytes()
 
 
 _Ranked = TypeVar("_Ranked", bound=GpuVariant)

@@ -53,6 +53,10 @@ class Rows:
         packed[: weights.shape[0], : weights.shape[1]] = weights
         return [packed, *(np.asarray(p, np.float32) for p in params[1:])]
 
+    def workspace_bytes(self) -> int:
+        """Partial sums."""
+        return self.product.partial_bytes(self.tile)
+
     def operands(self) -> _gemm.Operands:
         """The arguments as matrices."""
         m_size, _, k_size = self.product.padded(self.tile)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import tvm
-
 from te_kernels.cuda import _gemm, _occupancy
 from te_kernels.cuda._base import GpuVariant
+from te_kernels.cuda._product import ProductVariant, cheapest_first
 from te_kernels.cuda._winograd import Winograd
 from te_kernels.gpu import FLOAT32, Gpu
 from te_kernels.task import ConvTask
@@ -20,7 +18,7 @@ _CANDIDATES_OF_A_SIZE = 2
 
 
 @dataclass(frozen=True)
-class WinogradVariant(GpuVariant):
+class WinogradVariant(ProductVariant):
     """Base. Knobs: the layout, ``m`` of F(m x m, r x s), the tile of the products and the slices in flight."""
 
     family = "winograd"
@@ -50,17 +48,19 @@ class WinogradVariant(GpuVariant):
         if machine.dtype != FLOAT32:
             raise Reject(f"transformed values lose too much in {machine.dtype}")
         for m in _SIZES:
-            scored: list[tuple[float, int, WinogradVariant]] = []
-            for tile, splits in _occupancy.tiles(machine):
-                if splits > 1 or not _occupancy.copies_evenly(tile, _gemm.RUN, _gemm.RUN):
-                    continue
-                instance = cls(layout, m, tile.bm, tile.bn, tile.bk, tile.tm, tile.tn, tile.stages)
-                if _occupancy.enough_slices(instance._winograd(task).product, tile):
-                    scored.append((instance.model_s(task, machine), len(scored), instance))
-            scored.sort(key=lambda item: item[:2])
-            yield from (instance for _, _, instance in scored[:_CANDIDATES_OF_A_SIZE])
+            yield from cheapest_first(cls._fitting(task, machine, layout, m), task, machine)[:_CANDIDATES_OF_A_SIZE]
 
-    def _winograd(self, task: ConvTask) -> Winograd:
+    @classmethod
+    def _fitting(cls, task: ConvTask, machine: Gpu, layout: str, m: int) -> Iterator[WinogradVariant]:
+        for tile, splits in _occupancy.tiles(machine):
+            if splits > 1 or not _occupancy.copies_evenly(tile, _gemm.RUN, _gemm.RUN):
+                continue
+            instance = cls(layout, m, tile.bm, tile.bn, tile.bk, tile.tm, tile.tn, tile.stages)
+            if _occupancy.enough_slices(instance.program(task).product, tile):
+                yield instance
+
+    def program(self, task: ConvTask) -> Winograd:
+        """The transforms and the products between them."""
         tile = _gemm.Tile(self.bm, self.bn, self.bk, self.tm, self.tn, self.stages)
         return Winograd(task, self.layouts(task), self.m, tile)
 
@@ -68,23 +68,11 @@ class WinogradVariant(GpuVariant):
         """The same everywhere."""
         return Layouts((self.layout,) * len(task.input_shapes), self.layout)
 
-    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        """Transformed weights."""
-        return self._winograd(task).pack(params)
-
-    def prim_func(self, task: ConvTask, machine: Gpu) -> tvm.tirx.PrimFunc:
-        """The three kernels."""
-        return self._winograd(task).prim_func()
-
     def arithmetic(self, task: ConvTask) -> int:
         """Those of the products, without padding."""
-        conv = self._winograd(task)
+        conv = self.program(task)
         return 2 * conv.positions * conv.tiles * task.c * task.k
-
-    def workspace_bytes(self, task: ConvTask) -> int:
-        """Transformed input and products."""
-        return self._winograd(task).workspace_bytes()
 
     def model_s(self, task: ConvTask, machine: Gpu) -> float:
         """Its own model."""
-        return self._winograd(task).model_s(machine)
+        return self.program(task).model_s(machine)

@@ -65,7 +65,7 @@ class Gauge:
         sums = np.ones(threads * (machine.vector_registers - 4) * lanes, np.float32)
         self._arguments = [tvm.runtime.tensor(factors), tvm.runtime.tensor(sums)]
         self._evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=2)
-        self._handoff = self._handoff_of(threads) if threads > 1 else None
+        self._handoff = self._handoff_of(threads)
         self.peak_gflops = 0.0
         self.slowed_blocks = 0
         for _ in range(400):
@@ -99,13 +99,13 @@ class Gauge:
         """What ``block`` returns in that attempt, and the lower of the two probe rates around it, in GFLOP/s."""
         attempts: list[tuple[float, _Block, float]] = []
         for _ in range(_ATTEMPTS):
-            near = self._handoff is not None and self._handoff.wait()
+            near = self._handoff.wait()
             before = self.probe_gflops()
             wall, cpu = time.perf_counter(), time.process_time()
             result = block()
             share = (time.process_time() - cpu) / (time.perf_counter() - wall) if cpu_share is None else cpu_share()
             rate = min(before, self.probe_gflops())
-            apart = self._handoff.disturbance() if near and self._handoff is not None else 1.0
+            apart = self._handoff.disturbance() if near else 1.0
             undisturbed = min(rate / self.peak_gflops / UNDISTURBED, share / _CPU_SHARE, 1 / apart)
             attempts.append((undisturbed, result, rate))
             if attempts[-1][0] >= 1:
@@ -140,9 +140,9 @@ class Gauge:
         return Bandwidth(level, rates[0], rates[1])
 
     def _handoff_of(self, threads: int) -> Handoff:
-        kernel = self._built(probes.handoff(threads, HANDOFF_ROUNDS))["main"]
-        arguments = probes.handoff_arguments(threads)
-        return Handoff(lambda: kernel(*arguments))
+        if threads == 1:
+            return Handoff(None)
+        return Handoff(self._built(probes.handoff(threads, HANDOFF_ROUNDS))["main"], probes.handoff_arguments(threads))
 
     def _built(self, func: tvm.tirx.PrimFunc) -> Any:
         return tvm.compile(tvm.IRModule({"main": func}), target=self._target).mod

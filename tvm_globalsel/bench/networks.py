@@ -17,6 +17,7 @@ from tvm_globalsel.bench.prepared import Cache, Model, default_cache, our_entran
 from tvm_globalsel.bench.process import EngineError
 from tvm_globalsel.bench.race import Entrant, Figures, race
 from tvm_globalsel.bench.reference import reference
+from tvm_globalsel.environment import environment
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import load_model, random_inputs
 from tvm_globalsel.options import Options
@@ -108,15 +109,9 @@ def bench(
 def _gauge(threads: int) -> Gauge:
     """The probe's idle threads must not spin beside an engine for long; engines keep their own setting."""
     os.environ["TVM_NUM_THREADS"] = str(threads)
-    before = os.environ.get(_SPIN)
-    os.environ[_SPIN] = "1000"
-    try:
+    with environment(_SPIN, "1000"):  # until the first probe has started the threads
         target = host_target(threads)
-        return Gauge(target, describe(target, threads), threads)  # its first probe starts the threads
-    finally:
-        os.environ.pop(_SPIN)
-        if before is not None:
-            os.environ[_SPIN] = before
+        return Gauge(target, describe(target, threads), threads)
 
 
 def _ready(

@@ -24,7 +24,7 @@ from tvm_globalsel.bench.race import Entrant
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.batch import set_batch
 from tvm_globalsel.frontends.onnx import load_model, prepare
-from tvm_globalsel.options import Options
+from tvm_globalsel.options import Options, cache_folder
 from tvm_globalsel.pipeline import compile
 from tvm_globalsel.runtime import fingerprint, read_plan
 
@@ -71,7 +71,7 @@ class Cache:
 
 def default_cache() -> Path:
     """The user's own cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvm-globalsel" / "bench"
+    return cache_folder() / "bench"
 
 
 def static_model(path: Path, options: Options, batch: int | None, cache: Cache) -> Model:

@@ -14,13 +14,14 @@ import tvm
 
 from te_kernels.gpu import Gpu, dtype_of
 from te_kernels.machine import Machine
+from te_kernels.variant import extra_modules
 from tvm_globalsel.bundle import launch
 from tvm_globalsel.bundle.archive import BundleWriter
 from tvm_globalsel.bundle.libraries import Built, build_libraries
 from tvm_globalsel.bundle.manifest import LIBRARIES, Kernel, Library, Manifest
 from tvm_globalsel.bundle.networks import Packed as PackedNetwork
 from tvm_globalsel.bundle.networks import with_batch
-from tvm_globalsel.bundle.runtime_files import device_files, extra_modules, own_files, runtime_files
+from tvm_globalsel.bundle.runtime_files import device_files, own_files, runtime_files
 from tvm_globalsel.candidates import measuring_order
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.extract import extract

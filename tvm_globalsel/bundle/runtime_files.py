@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import te_kernels
 import tvm_globalsel
-from te_kernels.variant import EXTRA_MODULES
+from te_kernels.variant import extra_modules
 from tvm_globalsel.build_cuda import cuda_runtime
 from tvm_globalsel.bundle.device import CUDART
 from tvm_globalsel.errors import UserError
@@ -59,11 +58,6 @@ def own_files() -> Iterator[tuple[str, bytes]]:
         yield "/".join([*parents, f"{last}.py"]), Path(str(importlib.import_module(module).__file__)).read_bytes()
         packages |= {"/".join(parents[: i + 1]) for i in range(len(parents))}
     yield from ((f"{package}/__init__.py", b"") for package in sorted(packages))
-
-
-def extra_modules() -> tuple[str, ...]:
-    """Modules of variants that live out of the tree."""
-    return tuple(name.strip() for name in os.environ.get(EXTRA_MODULES, "").split(",") if name.strip())
 
 
 def device_files(kind: str) -> Iterator[tuple[str, bytes]]:

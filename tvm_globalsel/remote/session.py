@@ -19,7 +19,7 @@ import tvm
 from te_kernels import check
 from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task, from_dict
-from te_kernels.variant import Variant, all_variants, from_knobs
+from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel import worker
 from tvm_globalsel.opaque import opaque_arguments, opaque_error
 from tvm_globalsel.remote import library
@@ -27,11 +27,11 @@ from tvm_globalsel.remote.tracker import Tracker
 from tvm_globalsel.timing import (
     BLOCKS,
     PROBE_TASK,
-    PROBE_VARIANT,
     PROBE_WARM_UPS,
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
     evicted_bytes,
+    probe_variant,
     undisturbed,
 )
 
@@ -99,8 +99,7 @@ class _Batch:
         self._spec = spec
         machine = Machine(**spec["machine"])
         self._threads = machine.threads
-        probe = next(iter(all_variants()[PROBE_VARIANT].candidates(PROBE_TASK, machine)))
-        self._probe = self._on_device(check.arguments(check.make_case(PROBE_TASK), probe))
+        self._probe = self._on_device(check.arguments(check.make_case(PROBE_TASK), probe_variant(machine)))
         evicted = evicted_bytes(machine, spec["weights"], self._has(library.FLUSH))
         self._scratch = self._send(np.ones(evicted // 8, np.int64))
         self._stamps = self._send(np.zeros(library.STAMPS, np.int64))

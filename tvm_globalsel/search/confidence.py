@@ -29,7 +29,7 @@ _MOST_RIVALS = 7
 
 def deciding_ties(space: Space, records: list[Record | None], most: int) -> list[int]:
     """Candidates to measure again, every chosen one followed by its rivals, the highest stakes first."""
-    costs_s = np.array([record.cost_s if record else math.inf for record in records])
+    costs_s = _costs_s(records)
     try:
         plan, regret_s = space.best(costs_s), space.regrets(costs_s)
     except Infeasible:
@@ -61,11 +61,15 @@ def deciding_ties(space: Space, records: list[Record | None], most: int) -> list
 def unsettled(space: Space, records: list[Record | None]) -> list[int]:
     """Kernels of the best plan that were measured only once: among many, luck is what a choice of the least picks."""
     try:
-        plan = space.best(np.array([record.cost_s if record else math.inf for record in records]))
+        plan = space.best(_costs_s(records))
     except Infeasible:
         return []
     chosen = ((candidate, records[candidate]) for candidate in sorted(plan.used))
     return [candidate for candidate, record in chosen if record and _blocks(record) < _ENOUGH_BLOCKS]
+
+
+def _costs_s(records: list[Record | None]) -> np.ndarray:
+    return np.array([record.cost_s if record else math.inf for record in records])
 
 
 def _blocks(record: Record) -> int:

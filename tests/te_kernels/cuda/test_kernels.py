@@ -14,7 +14,9 @@ import tvm
 
 from te_kernels import check
 from te_kernels.cuda import _mma
+from te_kernels.cuda._conv import ConvGemm
 from te_kernels.cuda._product import ProductVariant
+from te_kernels.cuda._rows import Rows
 from te_kernels.epilogue import Step
 from te_kernels.gpu import FLOAT16, FLOAT32, Gpu, describe_gpu, machine_of
 from te_kernels.task import (
@@ -94,6 +96,7 @@ def runnable(task: Task, variant: Variant, machine: Gpu) -> tvm.tirx.PrimFunc:
     if "mma" in variant.name:
         assert isinstance(variant, ProductVariant)
         product = variant.program(task)
+        assert isinstance(product, ConvGemm | Rows)
         return serial(_mma.prim_func(product.product, product.tile, product.operands(), tensorize=False))
     return serial(variant.prim_func(task, machine))
 
