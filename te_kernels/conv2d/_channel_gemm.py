@@ -11,6 +11,7 @@ import tvm
 from te_kernels.conv2d import _gemm as algorithm
 from te_kernels.conv2d import _output_stationary as direct
 from te_kernels.conv2d._flat import flattened, on_map
+from te_kernels.conv2d._output_geometry import Geometry, Tile
 from te_kernels.conv2d._tiles import best_tiles
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -45,7 +46,7 @@ class ChannelGemmVariant(Variant):
         if slice_bytes <= machine.l2_bytes // 4 * 3:
             raise Reject(f"the weights of two vectors of channels take {slice_bytes} bytes, which L2 holds uncut")
         for tile, flat in fitting_tiles(task, machine):
-            chunk = chunk_within(direct.Geometry(task, tile), machine.l2_bytes // 8)
+            chunk = chunk_within(Geometry(task, tile), machine.l2_bytes // 8)
             yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, flat, "direct")
 
     @classmethod
@@ -55,14 +56,14 @@ class ChannelGemmVariant(Variant):
         if task.groups > 1 and layout != "NHWC" and per_group % lanes:
             raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
         for tile, _ in fitting_tiles(task, machine):
-            geometry = direct.Geometry(task, tile)
+            geometry = Geometry(task, tile)
             blocks = task.c // task.groups // geometry.reduction_block
             chunk = blocks if form == "kn2" else chunk_within(geometry, machine.l2_bytes // 4)
             yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, False, form)
 
     def _plan(self, task: ConvTask) -> algorithm.Plan:
-        tile = direct.Tile(self.rows, self.pixels, self.vectors, self.lanes)
-        geometry = direct.Geometry(flattened(task) if self.flat else task, tile)
+        tile = Tile(self.rows, self.pixels, self.vectors, self.lanes)
+        geometry = Geometry(flattened(task) if self.flat else task, tile)
         return algorithm.Plan(geometry, self.layout, self.chunk, self.form)
 
     def layouts(self, task: ConvTask) -> Layouts:
@@ -79,7 +80,7 @@ class ChannelGemmVariant(Variant):
         return algorithm.workspace_bytes(self._plan(task))
 
 
-def fitting_tiles(task: ConvTask, machine: Machine) -> list[tuple[direct.Tile, bool]]:
+def fitting_tiles(task: ConvTask, machine: Machine) -> list[tuple[Tile, bool]]:
     """The best tiles, of those that end where a group of output channels ends."""
     per_group = task.k // task.groups
     tiles = best_tiles(task, machine, 2)
@@ -90,7 +91,7 @@ def fitting_tiles(task: ConvTask, machine: Machine) -> list[tuple[direct.Tile, b
     return tiles
 
 
-def chunk_within(geometry: direct.Geometry, limit_bytes: int) -> int:
+def chunk_within(geometry: Geometry, limit_bytes: int) -> int:
     """Reduction blocks in one chunk: a divisor of them whose weights for one tile take at most ``limit_bytes``."""
     t, tile = geometry.task, geometry.tile
     blocks = t.c // t.groups // geometry.reduction_block

@@ -10,6 +10,7 @@ import tvm
 
 from te_kernels.conv2d import _output_stationary as algorithm
 from te_kernels.conv2d._flat import flattened, on_map
+from te_kernels.conv2d._output_geometry import Geometry, Tile
 from te_kernels.conv2d._tiles import best_tiles
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -46,9 +47,9 @@ class DirectVariant(Variant):
         for tile, flat in best_tiles(task, machine, count):
             yield cls(data, out, tile.rows, tile.pixels, tile.vectors, tile.lanes, flat)
 
-    def _geometry(self, task: ConvTask) -> algorithm.Geometry:
-        tile = algorithm.Tile(self.rows, self.pixels, self.vectors, self.lanes)
-        return algorithm.Geometry(flattened(task) if self.flat else task, tile)
+    def _geometry(self, task: ConvTask) -> Geometry:
+        tile = Tile(self.rows, self.pixels, self.vectors, self.lanes)
+        return Geometry(flattened(task) if self.flat else task, tile)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)

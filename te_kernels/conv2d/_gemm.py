@@ -36,7 +36,7 @@ import tvm
 from tvm import te, tirx
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._output_stationary import Geometry, cdiv
+from te_kernels.conv2d._output_geometry import Geometry, cdiv
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.variant import Layouts, epilogue_placeholders

@@ -18,8 +18,6 @@ output channels reads it.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,71 +25,11 @@ import tvm
 from tvm import te, tirx
 
 from te_kernels import epilogue as ep
+from te_kernels.conv2d._output_geometry import Geometry, blocks, cdiv
+from te_kernels.conv2d._weight_prefetch import ANNOTATION, with_prefetch
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
-from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, epilogue_placeholders, pad_channels
-
-
-def cdiv(a: int, b: int) -> int:
-    """Ceiling division."""
-    return -(-a // b)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Register tile: ``rows x pixels`` positions times ``vectors`` channel vectors of ``lanes`` floats."""
-
-    rows: int
-    pixels: int
-    vectors: int
-    lanes: int
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Loop bounds of one task under one tile."""
-
-    task: ConvTask
-    tile: Tile
-
-    @property
-    def row_tiles(self) -> int:
-        return cdiv(self.task.oh, self.tile.rows)
-
-    @property
-    def pixel_tiles(self) -> int:
-        return cdiv(self.task.ow, self.tile.pixels)
-
-    @property
-    def group_channels(self) -> int:
-        """Output channels of one group."""
-        return self.task.k // self.task.groups
-
-    @property
-    def channel_blocks(self) -> int:
-        """Blocks of ``vectors * lanes`` output channels in one group."""
-        return cdiv(self.group_channels, self.tile.vectors * self.tile.lanes)
-
-    @property
-    def reduction_block(self) -> int:
-        """Input channels in the innermost loop: a divisor of the group's channels near the vector length."""
-        channels = self.task.c // self.task.groups
-        return max(d for d in range(1, min(channels, 16) + 1) if channels % d == 0)
-
-    @property
-    def padded_input(self) -> tuple[int, int]:
-        """Rows and columns that whole tiles read."""
-        t = self.task
-        rows = (self.row_tiles * self.tile.rows - 1) * t.stride[0] + (t.r - 1) * t.dilation[0] + 1
-        columns = (self.pixel_tiles * self.tile.pixels - 1) * t.stride[1] + (t.s - 1) * t.dilation[1] + 1
-        return rows, columns
-
-    @property
-    def needs_copy(self) -> bool:
-        """Whether tiles read outside the input, so that the rows must be copied into a padded buffer first."""
-        rows, columns = self.padded_input
-        return any(self.task.pad) or rows > self.task.h or columns > self.task.w
 
 
 def pack_weight(geometry: Geometry, weight: np.ndarray) -> np.ndarray:
@@ -182,23 +120,20 @@ def _shift(layout: Layout, axes: tuple[Any, ...], top: int, left: int) -> tuple[
 def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFunc:
     """Algorithm and schedule."""
     sch = tvm.s_tir.Schedule(te.create_prim_func(compute(geometry, layouts)))
-    t, tile = geometry.task, geometry.tile
+    tile = geometry.tile
     out, acc = sch.get_sblock("out"), sch.get_sblock("acc")
     n, g, k, h, w, lane = _output_loops(sch, out, geometry, layouts.output)
     ko, v = sch.split(k, [None, tile.vectors])
-    rows_in_block, tiles_in_block = block(geometry, machine)
-    ho, row, hi = sch.split(h, [None, rows_in_block, tile.rows])
-    wb, wo, wi = sch.split(w, [None, tiles_in_block, tile.pixels])
+    dealt = blocks(geometry, machine)
+    ho, row, hi = sch.split(h, [None, dealt.rows, tile.rows])
+    wb, wo, wi = sch.split(w, [None, dealt.tiles, tile.pixels])
     sch.reorder(n, ho, wb, g, ko, row, wo, hi, wi, v, lane)
-    blocks = t.n * cdiv(geometry.row_tiles, rows_in_block) * cdiv(geometry.pixel_tiles, tiles_in_block)
-    channel_chunks = _channel_chunks(geometry, blocks, machine)
-    if channel_chunks > 1:
-        if t.groups > 1 and t.groups >= channel_chunks:
-            par = sch.fuse(n, ho, wb, g)
-        else:
-            kp, ko = sch.split(ko, [channel_chunks, None])
-            sch.reorder(n, ho, wb, kp, g, ko)
-            par = sch.fuse(n, ho, wb, kp)
+    if dealt.by_group(geometry):
+        par = sch.fuse(n, ho, wb, g)
+    elif dealt.channel_parts > 1:
+        kp, ko = sch.split(ko, [dealt.channel_parts, None])
+        sch.reorder(n, ho, wb, kp, g, ko)
+        par = sch.fuse(n, ho, wb, kp)
     else:
         par = sch.fuse(n, ho, wb)
     sch.parallel(par)
@@ -218,8 +153,9 @@ def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tir
     sch.vectorize(lane)
     for loop in (v, wi, hi):
         sch.unroll(loop)
+    sch.annotate(ci_, ANNOTATION, 1)
     sch.decompose_reduction(acc, co_)
-    return sch.mod["main"]
+    return with_prefetch(sch.mod["main"], geometry, dealt, machine)
 
 
 def _extent(layout: str, geometry: Geometry) -> int:
@@ -242,44 +178,6 @@ def _output_loops(sch: Any, out: Any, geometry: Geometry, layout: str) -> tuple[
         n, k, h, w, lane = sch.get_loops(out)
         g, k = sch.split(k, [groups, None])
     return n, g, k, h, w, lane
-
-
-def block(geometry: Geometry, machine: Machine) -> tuple[int, int]:
-    """Tile rows, and tiles in each, of one block: its input leaves most of L2 to weights and output."""
-    t, tile = geometry.task, geometry.tile
-    limit = machine.l2_bytes * 3 // 8
-    columns = geometry.padded_input[1]
-    if not geometry.needs_copy:  # a stride longer than the window leaves rows and pixels out
-        columns = min(columns, geometry.pixel_tiles * tile.pixels * t.s)
-
-    def fits(tile_rows: int) -> bool:
-        rows = (tile_rows * tile.rows - 1) * t.stride[0] + (t.r - 1) * t.dilation[0] + 1
-        if not geometry.needs_copy:
-            rows = min(rows, tile_rows * tile.rows * t.r)
-        return 4 * t.c * columns * rows <= limit
-
-    rows = max((n for n in range(1, geometry.row_tiles + 1) if fits(n)), default=1)
-    tiles = geometry.pixel_tiles
-    if geometry.row_tiles == 1 and not geometry.needs_copy:  # one long row: the flat view
-        fitting = limit // (4 * t.c * tile.pixels)
-        tiles = _even(tiles, max(1, min(fitting, cdiv(tiles, machine.threads))))
-    return _even(geometry.row_tiles, min(rows, cdiv(geometry.row_tiles, machine.threads))), tiles
-
-
-def _even(total: int, limit: int) -> int:
-    """The block size <= limit that divides ``total`` if there is one not much smaller, else the evenest split."""
-    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
-    return max(divisors) if divisors else cdiv(total, cdiv(total, limit))
-
-
-def _channel_chunks(geometry: Geometry, blocks: int, machine: Machine) -> int:
-    """Into how many parts the output channels are dealt to threads when the row blocks alone do not balance them."""
-    if machine.threads == 1 or blocks % machine.threads == 0 or blocks >= 8 * machine.threads:
-        return 1
-    total = geometry.channel_blocks
-    wanted = machine.threads // math.gcd(machine.threads, blocks)
-    options = [d for d in range(1, total + 1) if total % d == 0 and d % wanted == 0]
-    return min(options, default=min((d for d in range(2, total + 1) if total % d == 0), default=1))
 
 
 def workspace_bytes(geometry: Geometry) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from te_kernels.conv2d._flat import flattened
-from te_kernels.conv2d._output_stationary import Geometry, Tile
+from te_kernels.conv2d._output_geometry import Geometry, Tile
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from te_kernels.conv2d import _depthwise, _output_stationary
+from te_kernels.conv2d import _depthwise, _output_geometry
 from te_kernels.conv2d._flat import flattened
 from te_kernels.epilogue import Step
 from te_kernels.task import ConvTask
@@ -36,9 +36,9 @@ def test_small_caches(task: ConvTask, names: list[str], threads: int, monkeypatc
 def test_there_are_ragged_blocks() -> None:
     """The shapes above would prove little if they fitted the caches."""
     task = ConvTask(1, 48, 13, 13, 40, 1, 1)
-    tile = _output_stationary.Tile(1, 13, 2, kernel_checks.MACHINE.vector_lanes)
-    geometry = _output_stationary.Geometry(flattened(task), tile)
-    assert geometry.pixel_tiles % _output_stationary.block(geometry, SMALL)[1]
+    tile = _output_geometry.Tile(1, 13, 2, kernel_checks.MACHINE.vector_lanes)
+    geometry = _output_geometry.Geometry(flattened(task), tile)
+    assert geometry.pixel_tiles % _output_geometry.blocks(geometry, SMALL).tiles
     assert 1 <= _depthwise.strip(ConvTask(2, 32, 19, 33, 32, 3, 3, (1, 1), SAME, groups=32), SMALL, 3) < 11
 
 
