@@ -56,8 +56,9 @@ def best_blockings(
         )
         full = len(chosen) + count
         for cost, number, knobs in scored:
-            taken = sum(other == number for other, _ in chosen)
-            if cost <= _WORTH_MEASURING * scored[0][0] and taken < each and len(chosen) < full:
+            taken = [other for other in chosen if other[0] == number]
+            worth = cost <= _WORTH_MEASURING * scored[0][0] and len(chosen) < full
+            if worth and len(taken) < each and (number, knobs) not in taken:
                 chosen.append((number, knobs))
     return [(transforms[number], Blocking(*knobs)) for number, knobs in chosen]
 

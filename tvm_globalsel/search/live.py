@@ -62,13 +62,25 @@ def search(
             total += done.measured
             return done
 
-        found = state.run(measure, tolerance, 0.0 if budget_s <= 0 else budget_s * _SPARE, stop=lambda: interrupt.asked)
-        left_s = budget_s - (time.monotonic() - start)
-        cut_short = interrupt.asked or left_s <= budget_s * (1 - _SPARE)
-        if total and left_s > 0 and not interrupt.asked:
+        def run() -> Found:
+            left_s = budget_s * _SPARE - (time.monotonic() - start)
+            return state.run(measure, tolerance, max(0.0, left_s), stop=lambda: interrupt.asked)
+
+        found = run()
+        cut_short = interrupt.asked or budget_s * _SPARE <= time.monotonic() - start
+        # what is measured again teaches the predictor as well, and a search that had ended may have to go on: else the
+        # next one from this log would
+        for _ in range(_REPETITIONS if total else 0):
+            if interrupt.asked or budget_s <= time.monotonic() - start:
+                break
             repeated = repeat(space, log, measurer)
-            if repeated:
-                found = state.found(found.tuning + Tuning(repeated, 0, 0, 0, 0.0), found.rounds)
+            if not repeated:
+                break
+            more = run()
+            tuning = found.tuning + Tuning(repeated, 0, 0, 0, 0.0) + more.tuning
+            found = dataclasses.replace(more, tuning=tuning, rounds=found.rounds + more.rounds)
+            if not more.rounds:
+                break
     known = sum(log.get(measurer.context.key(r.task, r.variant)) is not None for r in space.requests)
     wanted = cut_short and (found.estimated_gap is None or found.estimated_gap > tolerance)
     tuning = dataclasses.replace(
