@@ -1,7 +1,4 @@
-"""Run a deployed folder with TVM's runtime only: no compiler library is loaded.
-
-Import this module before anything else imports ``tvm``, else the compiler library is there already.
-"""
+"""Run a deployed folder with TVM's runtime only: no compiler is loaded, neither its library nor its Python side."""
 
 from __future__ import annotations
 
@@ -16,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.artefacts import LIBRARY, PLAN, PLAN_FORMAT, WEIGHTS
-from tvm_globalsel.environment import environment
 from tvm_globalsel.errors import UserError
-from tvm_globalsel.runtime_cuda import open_device
+from tvm_globalsel.runtime_cpu import Cpu
+from tvm_globalsel.runtime_cuda import Cuda
 from tvm_globalsel.weights import check_record, read_weights
 
 _MAX_PLAN_BYTES = 256 << 20
 _MAX_THREADS = 1024
-_RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
+#: Of TVM's virtual machine: allocate from a pool.
+_POOLED = 2
 _BOUND = "main_with_weights"
 
 
@@ -73,22 +71,15 @@ class Deployed:
         self.plan = read_plan(folder)
         # both are read when the library is loaded, the threads before the first parallel kernel
         os.environ["TVM_NUM_THREADS"] = str(threads or self.plan["threads"])
-        with environment(_RUNTIME_ONLY, "1"):  # processes started later, a tuner's among them, may need the compiler
-            import tvm
-        from tvm.runtime import load_module
-        from tvm.runtime.vm import VirtualMachine
-
         library = self.folder / LIBRARY
         if not library.is_file():
             raise UserError(f"{library}: no such file", "compile the model again")
         if fingerprint(library) != self.plan["library"]:  # a damaged library crashes the process that loads it
             raise UserError(f"{library}: not the library that plan.json belongs to", "compile the model again")
         target = self.plan["target"]
-        self._device = open_device(tvm, target.get("arch", "")) if target["kind"] == "cuda" else tvm.cpu()
+        self._device = Cuda(target.get("arch", "")) if target["kind"] == "cuda" else Cpu()
         try:
-            module = load_module(str(library.resolve()))
-            self._vm = VirtualMachine(module, self._device)
-            self._main = self._with_weights(tvm.runtime.from_dlpack)
+            self._main = self._virtual_machine(library)
         except UserError:
             raise
         except Exception as error:  # a damaged or foreign library fails in many ways
@@ -96,15 +87,18 @@ class Deployed:
             raise UserError(
                 f"{library}: cannot be loaded ({message})", "compile the model on this kind of machine"
             ) from error
-        self._tensor = tvm.runtime.tensor
 
-    def _with_weights(self, tensor_of: Callable[[np.ndarray], Any]) -> Any:
+    def _virtual_machine(self, library: Path) -> Any:
         """``main`` of the network's inputs alone: ``save_function`` binds a function's last arguments."""
+        import tvm_ffi
+
+        machine = tvm_ffi.load_module(str(library.resolve()))["vm_load_executable"]()
+        machine["vm_initialization"](*(n for device in self._device.identities for n in (*device, _POOLED)))
         weights = read_weights(self.folder / WEIGHTS, self.plan["weights"])
         if not weights:
-            return self._vm["main"]
-        self._vm.save_function("main", _BOUND, *[tensor_of(array) for array in weights])
-        return self._vm[_BOUND]
+            return machine["main"]
+        machine["save_function"]("main", _BOUND, 1, *(tvm_ffi.from_dlpack(array) for array in weights))
+        return machine[_BOUND]
 
     def check_inputs(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Arrays in the module's order, or :class:`UserError` naming the input that does not fit."""
@@ -125,13 +119,22 @@ class Deployed:
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference."""
-        results = self._call([self._tensor(a, self._device) for a in self.check_inputs(arrays)])
-        return {o["name"]: r.numpy() for o, r in zip(self.plan["outputs"], results, strict=True)}
+        results = self.arrays(self.bound(arrays)())
+        return {o["name"]: result for o, result in zip(self.plan["outputs"], results, strict=True)}
 
     def bound(self, arrays: dict[str, np.ndarray]) -> Callable[[], list[Any]]:
         """A function that runs one inference on these inputs and returns TVM's tensors, in the order of the outputs."""
-        tensors = [self._tensor(a, self._device) for a in self.check_inputs(arrays)]
-        return lambda: self._call(tensors)
+        tensors = [self._device.tensor(array) for array in self.check_inputs(arrays)]
+
+        def call() -> list[Any]:
+            result = self._main(*tensors)
+            return [result] if hasattr(result, "shape") else list(result)
+
+        return call
+
+    def arrays(self, tensors: list[Any]) -> list[np.ndarray]:
+        """Copies of what :meth:`bound`'s function returned."""
+        return [self._device.array(tensor) for tensor in tensors]
 
     def latencies_s(self, arrays: dict[str, np.ndarray], repeat: int, warmup: int = 3) -> list[float]:
         """Seconds of ``repeat`` inferences after ``warmup`` more; inputs and outputs stay on the device."""
@@ -156,7 +159,3 @@ class Deployed:
             else rng.integers(0, 8, i["shape"]).astype(i["dtype"])
             for i in self.plan["inputs"]
         }
-
-    def _call(self, tensors: list[Any]) -> list[Any]:
-        result = self._main(*tensors)
-        return [result] if hasattr(result, "numpy") else list(result)

@@ -10,8 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from tvm_globalsel.runtime import Deployed
 
-MODULES = ("tvm", "tvm_globalsel.runtime")
-ENVIRONMENT = {"TVM_USE_RUNTIME_LIB": "1"}  # or else importing TVM loads the compiler
+MODULES = ("tvm_ffi", "tvm_globalsel.runtime")
 
 
 def prepare(model: Path, folder: Path, threads: int) -> None:
@@ -30,4 +29,4 @@ class Session:
         self._call = self._deployed.bound(inputs)
 
     def run(self) -> list[np.ndarray]:
-        return [np.asarray(result.numpy()) for result in self._call()]
+        return self._deployed.arrays(self._call())
