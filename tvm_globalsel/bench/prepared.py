@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ from tvm_globalsel.runtime import fingerprint, read_plan
 
 _CONVERSION_S = 1800.0
 _COMPLETE = "complete.json"
+#: Folders of one name that are kept: versions, options and batch sizes of one model, often hundreds of megabytes each.
+_KEPT = 3
+_KEY = 16
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Cache:
-    """Folders by what they were made from. One that was not completed is made again."""
+    """Folders by what they were made from. Incomplete ones are made again; the latest of each name are kept."""
 
     root: Path
 
     def folder(self, name: str, facts: dict[str, Any], make: Callable[[Path], None]) -> Path:
         """The folder made from ``facts``; ``make`` fills it when it is not there yet."""
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY]
         folder = self.root / f"{name}-{key}"
         if not (folder / _COMPLETE).exists():
             with self._unfinished() as unfinished:
@@ -57,7 +62,15 @@ class Cache:
                 (unfinished / _COMPLETE).write_text(json.dumps(facts, indent=1) + "\n")
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(unfinished, folder)
+        os.utime(folder, ns=(time.time_ns(),) * 2)  # the file system's own clock is coarser
+        for old in self._made(name)[_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
         return folder
+
+    def _made(self, name: str) -> list[Path]:
+        """The folders of that name, the one used last first."""
+        found = [path for path in self.root.glob(f"{glob.escape(name)}-{'[0-9a-f]' * _KEY}") if path.is_dir()]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     @contextmanager
     def _unfinished(self) -> Iterator[Path]:
