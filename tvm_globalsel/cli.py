@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 import warnings
 from typing import Any
@@ -43,10 +44,18 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        text = str(error).strip().splitlines()
-        print(f"globalsel: error: {type(error).__name__}: {text[-1][:300] if text else ''}; "
-              "this is a defect of globalsel, run again with --debug and report it", file=sys.stderr)  # fmt: skip
+        print(f"globalsel: error: {_explained(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _explained(error: Exception) -> str:
+    """What went wrong and what to do about it: a full disk is the user's, the rest is ours."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the output, the tuning log, the cache or the temporary folder"
+        return f"{where}: {error.strerror}; make room and run again, what was measured is in the tuning log"
+    text = str(error).strip().splitlines()
+    said = text[-1][:300] if text else ""
+    return f"{type(error).__name__}: {said}; this is a defect of globalsel, run again with --debug and report it"
 
 
 def _show_warning(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:

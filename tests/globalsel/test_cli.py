@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -107,6 +108,20 @@ def test_corrupt_line_in_the_log_is_a_warning(tiny: tuple[Path, Path], log: Path
     assert done.returncode == 0, done.stderr
     assert "1 line(s) are not tuning records and were skipped (line 1)" in done.stderr
     assert "measured 0 kernels" in done.stdout
+
+
+def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tvm_globalsel import cli
+    from tvm_globalsel.commands import running
+
+    def full(args: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/weights.bin")
+
+    monkeypatch.setattr(running, "_run", full)
+    assert cli.main(["run", "out"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("globalsel: error: out/weights.bin: No space left on device; make room")
+    assert "defect" not in message and len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
