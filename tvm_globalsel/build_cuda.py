@@ -21,6 +21,7 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.runtime_library import load_library
 from tvm_globalsel.vm_passes import calling_convention, explicit_outputs
 
 #: Everything that TVM's CUDA runtime library takes from the driver.
@@ -81,7 +82,6 @@ def _load_runtime() -> None:
     """TVM's CUDA runtime library; where the machine has no driver, with an empty one in its place."""
     if has_runtime():
         return
-    library = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_cuda.so"
     try:
         try:
             ctypes.CDLL("libcuda.so.1", ctypes.RTLD_GLOBAL)
@@ -89,10 +89,10 @@ def _load_runtime() -> None:
             _load_empty_driver()
         if (cudart := cuda_runtime()) is not None:
             ctypes.CDLL(str(cudart), ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+        load_library("tvm_runtime_cuda")
     except OSError as error:
         raise UserError(
-            f"{library.name}: cannot be loaded ({error})",
+            f"libtvm_runtime_cuda.so: cannot be loaded ({error})",
             "install the CUDA toolkit whose version it names, or remove nvcc from the path to embed source instead",
         ) from error
 

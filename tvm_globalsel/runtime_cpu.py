@@ -6,28 +6,22 @@ resident memory and 0.2 s for which a deployed network has no use.
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.runtime_library import load_library
 
 
 class Cpu:
     """The host as a device of TVM's runtime; its library is loaded, without the compiler's."""
 
     def __init__(self) -> None:
-        spec = importlib.util.find_spec("tvm")  # which does not import it
-        if spec is None or not spec.submodule_search_locations:
-            raise UserError("TVM's runtime is not installed", "pip install apache-tvm")
         import tvm_ffi
 
-        library = Path(spec.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
         try:
-            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+            load_library("tvm_runtime")
         except OSError as error:
             raise UserError(f"TVM's runtime cannot be loaded ({error})", "install apache-tvm again") from error
         self._device = tvm_ffi.device("cpu", 0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tvm_globalsel.environment import environment
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.runtime_library import load_library
 
 
 class Cuda:
@@ -19,9 +18,8 @@ class Cuda:
         with environment("TVM_USE_RUNTIME_LIB", "1"):  # processes started later may need the compiler
             import tvm
         self._tensor = tvm.runtime.tensor
-        library = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_cuda.so"  # no device library loads by itself
         try:
-            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+            load_library("tvm_runtime_cuda")
             self._device = tvm.cuda(0)
             exists = bool(self._device.exist)
         except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import tvm
 
 from tvm_globalsel.device import device_name
+from tvm_globalsel.runtime_library import library_folder, load_library
 
 #: The library that TVM's CUDA runtime needs.
 CUDART = "libcudart.so.13"
@@ -19,11 +20,10 @@ def open_device(kind: str) -> tuple[Any, str]:
     """The device and its name, as logs identify it. Raises RuntimeError when there is none of this kind."""
     if kind == "cpu":
         return tvm.cpu(), device_name()
-    libraries = Path(tvm.__file__).parent / "lib"
     try:  # TVM loads neither by itself
         if kind == "cuda":
-            ctypes.CDLL(_cudart(libraries), ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(libraries / f"libtvm_runtime_{kind}.so"), ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(_cudart(library_folder()), ctypes.RTLD_GLOBAL)
+        load_library(f"tvm_runtime_{kind}")
     except OSError as error:
         raise RuntimeError(f"TVM's runtime for {kind} cannot be loaded ({error})") from error
     device = tvm.device(kind)

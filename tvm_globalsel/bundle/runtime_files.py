@@ -34,8 +34,8 @@ _ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype
 #: Our modules that run on the target.
 _OURS = (
     "__init__", "arborescence", "candidates", "errors", "graph", "log", "device", "log_file", "opaque",
-    "record", "revision", "timing", "problem", "selection", "worker", "bundle/__init__", "bundle/archive",
-    "bundle/assemble", "bundle/bench", "bundle/child", "bundle/compiler_free", "bundle/contents",
+    "record", "revision", "timing", "problem", "runtime_library", "selection", "worker", "bundle/__init__",
+    "bundle/archive", "bundle/assemble", "bundle/bench", "bundle/child", "bundle/compiler_free", "bundle/contents",
     "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device", "bundle/launch", "bundle/manifest",
     "bundle/networks", "bundle/plans", "bundle/run", "bundle/seeded", "bundle/torch_peer", "bundle/torch_side",
     "bundle/turns", "solve/__init__", "solve/bounds", "solve/branch", "solve/elimination", "solve/encode",
