@@ -14,12 +14,12 @@ from tvm_globalsel.commands.bundles import add_pack_tuning, add_run_tuning
 from tvm_globalsel.commands.compiling import add_compile, add_pareto
 from tvm_globalsel.commands.explaining import add_explain, add_solve, add_variants
 from tvm_globalsel.commands.logs import add_log
-from tvm_globalsel.commands.running import add_check, add_run
+from tvm_globalsel.commands.running import add_check, add_profile, add_run
 from tvm_globalsel.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 #: All commands, as the help lists them.
 _COMMANDS = (
-    add_compile, add_run, add_explain, add_check, add_variants, add_solve, add_pareto, add_log, add_bench,
+    add_compile, add_run, add_profile, add_explain, add_check, add_variants, add_solve, add_pareto, add_log, add_bench,
     add_pack_tuning, add_run_tuning,
 )  # fmt: skip
 

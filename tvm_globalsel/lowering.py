@@ -10,7 +10,7 @@ from te_kernels.gpu import Gpu
 from tvm_globalsel.demands import account, answer
 from tvm_globalsel.dump import Dump
 from tvm_globalsel.memory_plan import arena_bytes
-from tvm_globalsel.rewrite import lower_transforms, rewrite
+from tvm_globalsel.rewrite import KernelNames, lower_transforms, rewrite
 from tvm_globalsel.selected import Selected
 from tvm_globalsel.selection import interpret
 
@@ -32,7 +32,8 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
     neighbours of unequal size, is known when there are addresses: the excess then tightens the limit.
     """
     if isinstance(selected.machine, Gpu):
-        return selected, lower(selected, dump)  # TVM's planner lays memory out, inside of the captured graph
+        lowered = lower(selected, dump)  # TVM's planner lays memory out, inside of the captured graph
+        return dataclasses.replace(selected, kernels=KernelNames(lowered)), lowered
     limit = selected.demands.max_memory_bytes
     tightened = selected.demands
     while True:
@@ -42,7 +43,7 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
         arena = arena_bytes(lowered)
         excess = 0 if limit is None else arena + peak.workspace_bytes + peak.weight_bytes - limit
         if excess <= 0 or tightened.max_memory_bytes is None:
-            return dataclasses.replace(selected, arena_bytes=arena), lowered
+            return dataclasses.replace(selected, arena_bytes=arena, kernels=KernelNames(lowered)), lowered
         tightened = dataclasses.replace(tightened, max_memory_bytes=tightened.max_memory_bytes - excess)
         solution = answer(selected.network, selected.costs, problem, tightened, solver)
         again = interpret(selected.network, selected.costs, problem, solution)

@@ -69,6 +69,7 @@ def make_plan(
             {
                 "value": t.value, "from": t.task.source, "to": t.task.destination, "shape": list(t.task.shape),
                 "cost_s": t.cost_s, "variant": t.variant.label if t.variant else None,
+                "kernel": selected.kernel(t.task, t.variant) if t.variant else None,
                 "for": _readers(selected, t),
             }
             for t in selection.transforms
@@ -182,6 +183,7 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
         "name": op.name, "task": op.task.to_dict(), "inputs": list(op.inputs),
         "variant": chosen.variant.name, "family": chosen.variant.family, "knobs": chosen.variant.knobs,
         "in": list(layouts.inputs), "out": layouts.output, "cost_s": chosen.cost_s,
+        "kernel": selected.kernel(op.task, chosen.variant),
         "relative_error": record.relative_error if record else None,
         "workspace_bytes": chosen.variant.workspace_bytes(op.task), "gflop": op.task.flops / 1e9,
         "alternatives": alternatives,

@@ -27,6 +27,8 @@ from tvm_globalsel.workspace import hoisted
 
 #: FuseOps must leave scheduled kernels alone: 8 is "opaque" in TVM's operator patterns.
 _OPAQUE_PATTERN = 8
+#: Attribute of a kernel: which task it does by which variant.
+_IDENTITY = "globalsel.kernel"
 
 
 def rewrite(network: Network, selection: Selection, machine: Machine | Gpu) -> tvm.IRModule:
@@ -79,7 +81,7 @@ class Kernels:
         key = (task.key, variant.label)
         if key not in self._known:
             func = variant.prim_func(task, self.machine).without_attr("global_symbol")
-            func = func.with_attr("op_pattern", _OPAQUE_PATTERN)
+            func = func.with_attr("op_pattern", _OPAQUE_PATTERN).with_attr(_IDENTITY, _identity(task, variant))
             func, scratch = hoisted(func) if isinstance(self.machine, Gpu) else (func, [])
             self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}"), scratch
         return self._known[key]
@@ -90,6 +92,22 @@ class Kernels:
         if not scratch:
             return relax.call_tir(kernel, args, result)
         return relax.TupleGetItem(self._builder.emit(relax.call_tir(kernel, args, [result, *scratch])), 0)
+
+
+def _identity(task: Task, variant: Variant) -> str:
+    return f"{task.key} {variant.label}"
+
+
+class KernelNames:
+    """What the kernels of a lowered module are called."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        kernels = ((var, func) for var, func in module.functions.items() if isinstance(func, tvm.tirx.PrimFunc))
+        self._names = {str(func.attrs[_IDENTITY]): str(var.name_hint) for var, func in kernels}
+
+    def of(self, task: Task, variant: Variant) -> str | None:
+        """None where nothing runs: views, and concatenations in place."""
+        return self._names.get(_identity(task, variant))
 
 
 def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any]) -> Any:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class Deployed:
 
         machine = tvm_ffi.load_module(str(library.resolve()))["vm_load_executable"]()
         machine["vm_initialization"](*(n for device in self._device.identities for n in (*device, _POOLED)))
+        self._set_instrument = machine["set_instrument"]
         weights = read_weights(self.folder / WEIGHTS, self.plan["weights"])
         if not weights:
             return machine["main"]
@@ -149,6 +151,21 @@ class Deployed:
             self._device.sync()
             taken.append(time.perf_counter() - start)
         return taken
+
+    @contextmanager
+    def watched(self, watch: Callable[[str, bool], None]) -> Iterator[None]:
+        """While inside, ``watch(name, before)`` is called before and after everything that TVM's machine calls."""
+        import tvm_ffi
+
+        def instrument(function: Any, name: str, before: bool, *rest: Any) -> int:
+            watch(name, before)
+            return 0
+
+        self._set_instrument(tvm_ffi.convert(instrument))
+        try:
+            yield
+        finally:
+            self._set_instrument(None)
 
     def random_inputs(self, seed: int = 0) -> dict[str, np.ndarray]:
         """Seeded random arrays of the right shapes."""

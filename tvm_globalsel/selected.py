@@ -8,17 +8,20 @@ import tvm
 
 from te_kernels.gpu import Gpu
 from te_kernels.machine import Machine
+from te_kernels.task import Task
+from te_kernels.variant import Variant
 from tvm_globalsel.demands import Demands
 from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context
 from tvm_globalsel.measure import Tuning
+from tvm_globalsel.rewrite import KernelNames
 from tvm_globalsel.search.loop import Found
 from tvm_globalsel.selection import Costs, Selection
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A network with its measured choices and the exact answer."""
+    """A network with its measured choices and the exact answer; lowering adds ``arena_bytes`` and ``kernels``."""
 
     network: Network
     costs: Costs
@@ -30,4 +33,9 @@ class Selected:
     context: Context
     demands: Demands
     arena_bytes: int | None = None
+    kernels: KernelNames | None = None
     search: Found | None = None
+
+    def kernel(self, task: Task, variant: Variant) -> str | None:
+        """What the module calls the kernel, None where nothing runs or nothing has been lowered."""
+        return self.kernels.of(task, variant) if self.kernels else None

@@ -1,8 +1,9 @@
-"""``run`` and ``check``: what a compiled folder computes."""
+"""``run``, ``check`` and ``profile``: what a compiled folder computes, and where its time goes."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import zipfile
@@ -41,6 +42,20 @@ def add_check(commands: Commands) -> None:
     add_shared(parser, "--weights")
 
 
+def add_profile(commands: Commands) -> None:
+    """``globalsel profile``."""
+    summary = "time every kernel of a compiled folder inside of the network, beside what the plan expects"
+    parser = add_command(commands, "profile", _profile, summary)
+    add_shared(parser, "folder")
+    parser.add_argument("--input", type=Path, metavar="X.npz", help="arrays by input name (default: seeded random)")
+    parser.add_argument("--repeat", type=types.positive, default=30, metavar="N", help="inferences (default 30)")
+    parser.add_argument(
+        "--most", type=types.positive, default=30, metavar="N", help="kernels to show, the slowest (default 30)"
+    )
+    add_shared(parser, "--threads", default=None, help="default: those it was compiled for")
+    add_shared(parser, "--json")
+
+
 def _run(args: argparse.Namespace) -> int:
     from tvm_globalsel.runtime import Deployed
 
@@ -66,6 +81,21 @@ def _run(args: argparse.Namespace) -> int:
     if args.repeat:
         print(f"latency: median {result['median_ms']:.3f} ms, min {result['min_ms']:.3f} ms over {args.repeat} runs, "
               f"{result['threads']} thread(s)")  # fmt: skip
+    return 0
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from tvm_globalsel.profile import profile
+    from tvm_globalsel.report.profiles import print_profile
+    from tvm_globalsel.runtime import Deployed
+
+    deployed = Deployed(args.folder, args.threads)
+    arrays = _load_arrays(args.input) if args.input else deployed.random_inputs()
+    found = profile(deployed, arrays, args.repeat)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print_profile(found, args.most)
     return 0
 
 
