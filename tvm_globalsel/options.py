@@ -27,6 +27,7 @@ class Options:
     float32.
     Measuring ends when no plan is estimated to be better by more than ``tolerance``, a part of the plan's time;
     ``exhaustive`` measures all candidates instead, as do other solvers than exact ones, limits, and remote devices.
+    ``refine``: how many times at most the built network is profiled and solved again with what its kernels take inside.
     """
 
     target: str = "host"
@@ -46,6 +47,7 @@ class Options:
     demands: Demands = field(default_factory=Demands)
     tolerance: float = 0.01
     exhaustive: bool = False
+    refine: int = 0
 
     @property
     def searches(self) -> bool:

@@ -14,7 +14,7 @@ from te_kernels.gpu import Gpu, dtype_of
 from te_kernels.machine import Machine
 from tvm_globalsel.build import build_apart
 from tvm_globalsel.candidates import layouts_and_families
-from tvm_globalsel.demands import account, answer, restrict, unlimited
+from tvm_globalsel.demands import account, unlimited
 from tvm_globalsel.deploy import deploy, writable_folder
 from tvm_globalsel.device import device_name, warn_of_threads
 from tvm_globalsel.devices import choose_device, known_of
@@ -25,6 +25,7 @@ from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.frontends.read import read_model
 from tvm_globalsel.fuse import simplify
+from tvm_globalsel.inside import priced_inside
 from tvm_globalsel.listing import list_candidates
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.logs.trust import consult
@@ -38,8 +39,9 @@ from tvm_globalsel.remote import remote_devices
 from tvm_globalsel.search.live import search
 from tvm_globalsel.search.loop import Found
 from tvm_globalsel.search.space import Space
-from tvm_globalsel.selected import Selected
-from tvm_globalsel.selection import build_problem, costs_from_log, interpret
+from tvm_globalsel.selected import Selected, solved
+from tvm_globalsel.selection import costs_from_log
+from tvm_globalsel.settle import refuse_elsewhere, settle
 from tvm_globalsel.solve import refuse_unknown
 from tvm_globalsel.targets import describe_target, parse_target
 
@@ -67,6 +69,7 @@ def compile(
     Raises :class:`UserError` with a message that names what was wrong, where, and what to do.
     """
     options = options or Options()
+    refuse_elsewhere(options)
     label = str(model) if not isinstance(model, onnx.ModelProto) else model.graph.name or "model"
     folder = writable_folder(Path(output))
     prepared = read_model(model, options.shapes, options.seed_weights, options.weights)
@@ -77,7 +80,13 @@ def compile(
     selected, lowered = fit(selected, options.solver, dump)
     say("building and exporting the module")
     built = build_apart(lowered, selected.target)
-    plan = make_plan(selected, label, imported.input_names, imported.output_names, options.seed_weights)
+
+    def plan_of(chosen: Selected) -> dict[str, Any]:
+        return make_plan(chosen, label, imported.input_names, imported.output_names, options.seed_weights)
+
+    if options.refine:
+        selected, built = settle(selected, built, options.refine, options.tolerance, plan_of, say)
+    plan = plan_of(selected)
     deploy(built, plan, folder)
     return Compiled(folder, plan)
 
@@ -130,14 +139,12 @@ def select(
         tuning = tune_exhaustively(listing.everything, log, measurer, options.budget_s, progress)
     predict = predictor(machine) if isinstance(machine, Gpu) else None
     costs = costs_from_log(found, moves, listing.move_candidates, log, context, predict)
-    problem = build_problem(network, costs)
-    problem = restrict(network, costs, problem, options.demands)
-    solution = answer(network, costs, problem, options.demands, options.solver)
-    dump.text("3-solution", f"{solution}")
-    selection = interpret(network, costs, problem, solution)
+    costs = priced_inside(costs, log, context.origin)
+    selection = solved(network, costs, options.demands, options.solver)
+    dump.text("3-solution", f"{selection.solution}")
     rejections = {key: tuple((r.variant, r.reason) for r in c.rejections) for key, c in found.items()}
     return Selected(network, costs, selection, tuning, rejections, machine, target, context, options.demands,
-                    search=found_by_search)  # fmt: skip
+                    options.solver, log, search=found_by_search)  # fmt: skip
 
 
 def pareto(

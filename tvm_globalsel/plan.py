@@ -54,6 +54,7 @@ def make_plan(
         ],
         "precision": dtype_of(selected.machine),
         "costs": cost_basis(selected),
+        "inside": inside_statement(selected),
         "certificate": certificate(solution),
         "constraints": selected.demands.to_dict(),
         "peak_memory": {**dataclasses.asdict(needs.peak(solution)), "arena_bytes": selected.arena_bytes},
@@ -86,6 +87,14 @@ def cost_basis(selected: Selected) -> str:
         return "measured"
     known = any(m.record is not None for every in found.choices.values() for m in every)
     return "partly measured, partly predicted by a model" if known else "predicted by a model, nothing was measured"
+
+
+def inside_statement(selected: Selected) -> dict[str, int]:
+    """How many of the plan's kernels are priced by what they took inside of a network."""
+    chosen = [m for m in selected.selection.variants.values() if m.record is not None]
+    moved = [selected.costs.transforms[t.task.key] for t in selected.selection.transforms if t.variant is not None]
+    kernels = [*chosen, *moved]
+    return {"kernels": len(kernels), "measured_inside": sum(m.inside for m in kernels)}
 
 
 def search_statement(found: Found | None) -> dict[str, Any] | None:

@@ -75,7 +75,7 @@ def profile(deployed: Deployed, arrays: dict[str, np.ndarray], repeat: int) -> P
     names = [name for name, _ in calls]
     if sorted(names) != sorted(step.kernel for step in expected):
         raise UserError(f"{deployed.folder}: the library runs other kernels than the plan has", "compile it again")
-    total_s, seconds = float(np.median(whole_s)), np.median(rows, axis=0)
+    total_s, seconds = float(np.median(whole_s)), np.median(np.reshape(rows, (repeat, len(names))), axis=0)
     seconds = np.maximum(0.0, seconds + (total_s - seconds.sum()) / max(1, len(seconds)))
     seconds *= total_s / seconds.sum() if seconds.any() else 1.0  # where clipping has added something
     return Profile(total_s, sum(step.planned_s for step in expected), tuple(_measured(expected, names, seconds)))

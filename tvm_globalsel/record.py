@@ -15,6 +15,7 @@ from te_kernels.variant import Variant
 from tvm_globalsel.revision import variant_revision
 
 _FORMAT = 1
+ALONE, INSIDE = "alone", "network"
 _MAX_LINE_BYTES = 1 << 20
 
 
@@ -38,7 +39,8 @@ class Context:
 
     ``target`` is what :func:`tvm_globalsel.device.target_identity` gives. ``weights`` is ``"cache"`` when the whole
     network's weights stay in the last-level cache from one inference to the next, else ``"memory"``: then every
-    kernel streams its weights from DRAM, which favours compact ones.
+    kernel streams its weights from DRAM, which favours compact ones. ``place`` is :data:`ALONE`, in a batch of kernels
+    in turns, or :data:`INSIDE` of a network.
     """
 
     target: str
@@ -46,6 +48,11 @@ class Context:
     threads: int
     tvm: str
     weights: str = "cache"
+    place: str = ALONE
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a log, in which records of kernels alone say nothing of their place."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("place", ALONE)}
 
     def of(self, task: Task) -> Context:
         """The context that matters for a task: without weights it is all the same where they lie."""
@@ -126,7 +133,7 @@ def make_record(context: Context, task: Task, variant: Variant, **result: Any) -
     """A record of ``variant`` on ``task`` now."""
     return Record(
         key=context.key(task, variant), task=task.to_dict(), variant=variant.name, knobs=variant.knobs,
-        context=vars(context.of(task)), time=round(time.time(), 3), **result,
+        context=context.of(task).to_dict(), time=round(time.time(), 3), **result,
     )  # fmt: skip
 
 
@@ -135,21 +142,34 @@ def machine_record(context: Context, probe: str, unit: str, revision: str, costs
     task, context = {"kind": "machine", "unit": unit}, dataclasses.replace(context, weights="cache")
     return Record(
         key=_key(task, probe, {}, context, revision), task=task, variant=probe, knobs={}, costs_s=costs_s,
-        context=vars(context), time=round(time.time(), 3),
+        context=context.to_dict(), time=round(time.time(), 3),
     )  # fmt: skip
 
 
 def _key(task: dict[str, Any], variant: str, knobs: dict[str, Any], context: Context, revision: str) -> str:
     return json.dumps(
-        {"task": task, "variant": variant, "knobs": knobs, "revision": revision, **vars(context)},
+        {"task": task, "variant": variant, "knobs": knobs, "revision": revision, **context.to_dict()},
         separators=(",", ":"), sort_keys=True,
     )  # fmt: skip
 
 
-def key_at(record: Record, origin: Origin) -> str:
-    """The key that ``record`` would have, had it been measured at ``origin``."""
-    context = Context(**vars(origin), weights=record.context["weights"])
+def key_at(record: Record, origin: Origin, place: str | None = None) -> str:
+    """The key that ``record`` would have, had it been measured at ``origin`` (and in another ``place``)."""
+    context = _moved(record, origin, place)
     return _key(record.task, record.variant, record.knobs, context, record.revision)
+
+
+def inside_record(alone: Record, origin: Origin, costs_s: tuple[float, ...]) -> Record:
+    """What the kernel of ``alone`` took inside of a network, at ``origin``, now."""
+    return dataclasses.replace(
+        alone, key=key_at(alone, origin, INSIDE), costs_s=costs_s, context=_moved(alone, origin, INSIDE).to_dict(),
+        time=round(time.time(), 3),
+    )  # fmt: skip
+
+
+def _moved(record: Record, origin: Origin, place: str | None) -> Context:
+    context = Context(**record.context)
+    return dataclasses.replace(context, **vars(origin), place=place or context.place)
 
 
 def parse(line: bytes) -> Record | None:
@@ -161,6 +181,8 @@ def parse(line: bytes) -> Record | None:
         if body["v"] != _FORMAT:
             return None
         context = Context(**body["context"])
+        if context.place not in (ALONE, INSIDE):
+            return None
         if any(type(getattr(context, f.name)).__name__ != f.type for f in dataclasses.fields(Context)):
             return None
         costs = tuple(float(c) for c in body["costs_s"])
@@ -172,7 +194,7 @@ def parse(line: bytes) -> Record | None:
         return Record(
             key=_key(task, variant, knobs, context, str(body["revision"])),
             task=task, variant=variant, knobs=knobs, costs_s=costs, relative_error=relative,
-            error=None if error is None else str(error), context=vars(context), time=when,
+            error=None if error is None else str(error), context=context.to_dict(), time=when,
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return None

@@ -10,13 +10,13 @@ from te_kernels.gpu import Gpu
 from te_kernels.machine import Machine
 from te_kernels.task import Task
 from te_kernels.variant import Variant
-from tvm_globalsel.demands import Demands
+from tvm_globalsel.demands import Demands, answer, restrict
 from tvm_globalsel.graph import Network
-from tvm_globalsel.log import Context
+from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Tuning
 from tvm_globalsel.rewrite import KernelNames
 from tvm_globalsel.search.loop import Found
-from tvm_globalsel.selection import Costs, Selection
+from tvm_globalsel.selection import Costs, Selection, build_problem, interpret
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Selected:
     target: tvm.target.Target
     context: Context
     demands: Demands
+    solver: str
+    log: TuningLog
     arena_bytes: int | None = None
     kernels: KernelNames | None = None
     search: Found | None = None
@@ -39,3 +41,9 @@ class Selected:
     def kernel(self, task: Task, variant: Variant) -> str | None:
         """What the module calls the kernel, None where nothing runs or nothing has been lowered."""
         return self.kernels.of(task, variant) if self.kernels else None
+
+
+def solved(network: Network, costs: Costs, demands: Demands, solver: str) -> Selection:
+    """The answer for these costs. Raises :class:`UserError` when demands cannot be met or nothing was measured."""
+    problem = restrict(network, costs, build_problem(network, costs), demands)
+    return interpret(network, costs, problem, answer(network, costs, problem, demands, solver))

@@ -28,11 +28,15 @@ Predict = Callable[[Task, Variant], float]
 
 @dataclass(frozen=True)
 class Measured:
-    """One candidate with what the log knows of it. ``cost_s`` is infinite when it failed or was not measured."""
+    """One candidate with what the log knows of it. ``cost_s`` is infinite when it failed or was not measured.
+
+    ``record`` is of the kernel alone; ``inside``: the cost is one measured inside of a network.
+    """
 
     variant: Variant
     cost_s: float
     record: Record | None
+    inside: bool = False
 
     @property
     def predicted(self) -> bool:

@@ -27,6 +27,9 @@ def add_compile(commands: Commands) -> None:
     parser.add_argument("--tolerance", type=types.error, default=0.01, metavar="T",
                         help="stop when no plan is estimated to gain more than this part (default 0.01)")  # fmt: skip
     parser.add_argument("--exhaustive", action="store_true", help="measure all candidates, not only what may matter")
+    parser.add_argument("--refine", type=types.count, default=0, metavar="N",
+                        help="profile the built network, and solve and build again with what its kernels take inside, "
+                        "until the plan stands, at most N times (default 0)")  # fmt: skip
     add_shared(parser, "--solver", *READING)
     parser.add_argument(
         "--max-memory", type=types.size, metavar="BYTES", help="peak of activations, workspace and weights"
@@ -64,7 +67,7 @@ def _compile(args: argparse.Namespace) -> int:
     demands = Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time)
     options = _options(
         args, demands, precision=args.precision, solver=args.solver, dump_dir=args.dump_dir, tolerance=args.tolerance,
-        exhaustive=args.exhaustive,
+        exhaustive=args.exhaustive, refine=args.refine,
     )  # fmt: skip
     with tuning_progress(args.budget) as (progress, say):
         compiled = compile(args.model, args.output, options, progress, say)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tvm_globalsel.logs.edit import Pruned
 from tvm_globalsel.logs.records import Count, outdated
-from tvm_globalsel.record import Record, printable
+from tvm_globalsel.record import INSIDE, Record, printable
 
 _TASK_CHARACTERS = 60
 _LEAST_WIDTH = 150
@@ -45,7 +45,8 @@ def print_records(records: list[Record], limit: int) -> None:
         cells = (
             _task(record), f"{record.variant}[{knobs}]" if knobs else record.variant,
             f"{record.cost_s * 1e3:.4f}" if measured else "-", f"{spread:.0%}" if measured else "-",
-            record.error or relative, f"{record.origin.device}, {record.origin.threads}", outdated(record) or "",
+            record.error or relative, f"{record.origin.device}, {record.origin.threads}",
+            outdated(record) or _place(record),
         )  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
@@ -62,6 +63,10 @@ def _task(record: Record) -> str:
     fields = {name: value for name, value in record.task.items() if name != "kind"}
     text = f"{record.task.get('kind')} " + " ".join(f"{k}={_short(v)}" for k, v in fields.items())
     return text if len(text) <= _TASK_CHARACTERS else text[: _TASK_CHARACTERS - 3] + "..."
+
+
+def _place(record: Record) -> str:
+    return "inside of a network" if record.context.get("place") == INSIDE else ""
 
 
 def _short(value: object) -> str:

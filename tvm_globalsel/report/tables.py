@@ -42,10 +42,16 @@ def summary(plan: dict[str, Any], folder: Path) -> None:
 
 
 def _basis(console: Console, plan: dict[str, Any]) -> None:
-    """A warning where times are not measurements."""
+    """A warning where times are not measurements, and where they were measured."""
     basis = plan.get("costs", "measured")
     if basis != "measured":
         console.print(f"NOT MEASURED: the times of this plan are {basis}.", highlight=False, soft_wrap=True)
+    inside = plan.get("inside", {"measured_inside": 0})
+    if inside["measured_inside"]:
+        console.print(
+            f"{inside['measured_inside']} of {inside['kernels']} kernels are priced by what they took inside of a "
+            "network, the others by what they take alone, scaled to that.", highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def explain(plan: dict[str, Any]) -> None:

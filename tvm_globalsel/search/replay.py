@@ -12,6 +12,7 @@ from te_kernels.variant import Variant
 from tvm_globalsel.candidates import Candidates
 from tvm_globalsel.log import Context, Record, TuningLog, make_record
 from tvm_globalsel.measure import Request, Tuning
+from tvm_globalsel.record import ALONE
 
 #: What a call of the builder costs before its first kernel: its worker processes start and import TVM.
 ROUND_S = 3.0
@@ -27,7 +28,8 @@ class Replay:
     """
 
     def __init__(self, full: Iterable[Record], log: TuningLog, context: Context) -> None:
-        self._records = {self._name(r.task, r.variant, r.knobs, r.context): r for r in full}
+        alone = (r for r in full if Context(**r.context).place == ALONE)
+        self._records = {self._name(r.task, r.variant, r.knobs, r.context): r for r in alone}
         self._log, self._context = log, context
         self._seconds = measuring_seconds(self._records.values())
         self.seconds = 0.0

@@ -1,0 +1,50 @@
+"""What kernels take inside of the network, where a profile has told.
+
+A kernel alone is timed in the state in which a network leaves the caches on average. What its own neighbours leave is
+known once a plan that uses it was built and profiled: then its price is the time measured there. The other kernels are
+priced by what they take alone, times the factor between both over all kernels that were seen in both places (the
+machine of the moment is in it as well), and a rival of one that was seen inside has to promise more than the noise:
+among many that look alike, the one that is chosen was lucky when it was measured (Smith & Winkler, Management Science
+2006).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tvm_globalsel.log import TuningLog
+from tvm_globalsel.record import INSIDE, Origin, key_at
+from tvm_globalsel.selection import Costs, Measured
+
+#: What a kernel that was never seen inside of a network is charged for that, beside one that was.
+_UNSEEN = 1.03
+
+
+def priced_inside(costs: Costs, log: TuningLog, origin: Origin) -> Costs:
+    """The costs with what the log knows from inside of networks; the same if it knows nothing."""
+    every = [m for found in costs.choices.values() for m in found] + list(costs.transforms.values())
+    seen = {id(m): seconds for m in every if (seconds := _inside_s(m, log, origin)) is not None}
+    if not seen:
+        return costs
+    factor = sum(seen.values()) / sum(m.record.cost_s for m in every if id(m) in seen and m.record)
+
+    def priced(measured: Measured, rivals: tuple[Measured, ...]) -> Measured:
+        if measured.record is None:  # nothing runs, or nothing is known
+            return measured
+        unseen = factor * (_UNSEEN if any(id(rival) in seen for rival in rivals) else 1.0)
+        cost_s = seen.get(id(measured), measured.record.cost_s * unseen)
+        return dataclasses.replace(measured, cost_s=cost_s, inside=id(measured) in seen)
+
+    return Costs(
+        {key: tuple(priced(m, found) for m in found) for key, found in costs.choices.items()},
+        {key: priced(m, (m,)) for key, m in costs.transforms.items()},
+    )
+
+
+def _inside_s(measured: Measured, log: TuningLog, origin: Origin) -> float | None:
+    """Seconds inside of a network; None where it was never seen there, or fails alone."""
+    if measured.record is None or not 0 < measured.record.cost_s < math.inf:
+        return None
+    record = log.get(key_at(measured.record, origin, INSIDE))
+    return record.cost_s if record is not None and 0 < record.cost_s < math.inf else None

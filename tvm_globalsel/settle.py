@@ -1,0 +1,117 @@
+"""Build, profile inside of the network, solve again: until the plan stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_globalsel.build import Built, build_apart
+from tvm_globalsel.deploy import deploy
+from tvm_globalsel.device import device_name
+from tvm_globalsel.errors import UserError
+from tvm_globalsel.inside import priced_inside
+from tvm_globalsel.lowering import fit
+from tvm_globalsel.options import Options, Say
+from tvm_globalsel.problem import plan_cost
+from tvm_globalsel.record import Record, inside_record
+from tvm_globalsel.selected import Selected, solved
+
+#: Profiles of every plan, in turns with those of the others.
+_TURNS = 3
+#: Inferences of a profile: this many seconds of them, within limits.
+_PROFILE_S, _FEWEST, _MOST = 0.5, 5, 40
+_TIMEOUT_S = 600.0
+
+
+def refuse_elsewhere(options: Options) -> None:
+    """Raises :class:`UserError` where the network would not run on this machine's CPU."""
+    here = options.target == "host" and options.rpc_tracker is None and options.device in (None, device_name())
+    if options.refine and not here:
+        raise UserError("--refine runs the network on this machine, for which it is not compiled", "leave it out")
+
+
+def settle(
+    selected: Selected, built: Built, rounds: int, tolerance: float, plan_of: Callable[[Selected], dict[str, Any]],
+    say: Say,
+) -> tuple[Selected, Built]:  # fmt: skip
+    """The plan that stands when its kernels cost what they take inside of it; after ``rounds`` the last one.
+
+    It stands when no other one is better by more than ``tolerance``, a part of its time.
+
+    What is measured goes into the tuning log. All plans built so far are profiled in turns, so that what the machine
+    does meanwhile hits all alike.
+    """
+    tried: list[tuple[Selected, Path]] = []
+    with tempfile.TemporaryDirectory(prefix="globalsel-refine-") as scratch:
+        for number in range(rounds):
+            folder = Path(scratch) / str(number)
+            folder.mkdir()
+            deploy(built, plan_of(selected), folder)
+            tried.append((selected, folder))
+            say(f"profiling inside of the network, round {number + 1} of at most {rounds}")
+            _profile(tried)
+            costs = priced_inside(selected.costs, selected.log, selected.context.origin)
+            selection = solved(selected.network, costs, selected.demands, selected.solver)
+            before, after = selected.selection.solution, selection.solution
+            again = dataclasses.replace(selected, costs=costs, selection=selection)
+            if np.array_equal(before.choice, after.choice):
+                say(f"the plan stands, at {after.cost_s * 1e3:.3f} ms inside of the network")
+                return again, built
+            now_s = plan_cost(selection.problem, before.choice)
+            say(f"{now_s * 1e3:.3f} ms inside of the network; building a plan of {after.cost_s * 1e3:.3f} ms")
+            selected, lowered = fit(again, selected.solver)
+            built = build_apart(lowered, selected.target)
+            if now_s - after.cost_s <= tolerance * now_s:
+                break
+    return selected, built
+
+
+def _profile(tried: list[tuple[Selected, Path]]) -> None:
+    """Profile all plans in turns, and log what each kernel took."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    alone: dict[str, Record] = {}
+    for _ in range(_TURNS):
+        for selected, folder in tried:
+            records = _records(selected)
+            taken: dict[str, list[float]] = defaultdict(list)
+            for step in _profiled(folder, selected.selection.solution.cost_s):
+                taken[step["kernel"]].append(step["measured_s"])
+            for kernel, values in taken.items():
+                alone[records[kernel].key] = records[kernel]
+                seconds[records[kernel].key].append(statistics.fmean(values))
+    selected = tried[-1][0]
+    origin = selected.context.origin
+    selected.log.append([inside_record(alone[key], origin, tuple(values)) for key, values in seconds.items()])
+
+
+def _records(selected: Selected) -> dict[str, Record]:
+    """What was measured alone of a plan's kernels, by their names in the module."""
+    chosen = [(op.task, selected.selection.variants[op.name]) for op in selected.network.operators]
+    moved = [(move.task, selected.costs.transforms[move.task.key]) for move in selected.selection.transforms
+             if move.variant is not None]  # fmt: skip
+    named = ((selected.kernel(task, measured.variant), measured.record) for task, measured in [*chosen, *moved])
+    return {name: record for name, record in named if name is not None and record is not None}
+
+
+def _profiled(folder: Path, expected_s: float) -> list[dict[str, Any]]:
+    """The steps of one profile, by a process that loads no compiler."""
+    repeat = max(_FEWEST, min(_MOST, int(_PROFILE_S / max(expected_s, 1e-6))))
+    done = subprocess.run(
+        [sys.executable, "-m", "tvm_globalsel", "profile", str(folder), "--repeat", str(repeat), "--json"],
+        capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
+    )  # fmt: skip
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(f"the network was built but cannot be profiled: {said}", "compile without --refine")
+    steps: list[dict[str, Any]] = json.loads(done.stdout)["steps"]
+    return steps
