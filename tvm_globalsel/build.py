@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import relax
+from tvm.relax import vm_build
 
 from tvm_globalsel import build_cuda
 from tvm_globalsel.artefacts import LIBRARY
+from tvm_globalsel.build_kernels import compile_kernels, write_objects
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.memory_plan import planning
 from tvm_globalsel.vm_passes import calling_convention
@@ -29,10 +32,14 @@ def vm_pipeline() -> tvm.transform.Pass:
 
 @dataclass(frozen=True)
 class Built:
-    """An executable whose ``main`` takes ``weights`` as further arguments behind the network's inputs."""
+    """An executable whose ``main`` takes ``weights`` as further arguments behind the network's inputs.
+
+    ``kernels`` are libraries to link with it.
+    """
 
     executable: relax.VMExecutable
     weights: tuple[np.ndarray, ...]
+    kernels: tuple[tvm.runtime.Module, ...] = ()
 
 
 def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
@@ -50,9 +57,13 @@ def build_apart(module: tvm.IRModule, target: tvm.target.Target) -> Built:
     if target.kind.name == "cuda":
         return Built(build_cuda.build(module, target), ())
     outside = WeightsAsArguments()
-    pipeline = tvm.transform.Sequential([vm_pipeline(), outside])
-    executable = tvm.compile(module, target=target, relax_pipeline=pipeline)
-    return Built(executable, tuple(outside.weights))
+    with target:
+        ready = tvm.transform.Sequential([vm_pipeline(), outside])(module)
+    builder = relax.ExecBuilder()
+    functions = vm_build._vmcodegen(builder, ready).functions
+    first, *others = compile_kernels(functions, target) or [None]  # a network of views has no kernels
+    executable = relax.VMExecutable(vm_build._ffi_api.VMLink(builder, target, first, [], {}))
+    return Built(executable, tuple(outside.weights), tuple(others))
 
 
 @tvm.transform.module_pass(opt_level=0, name="WeightsAsArguments")
@@ -100,10 +111,11 @@ class _ConstantsToVariables(relax.PyExprMutator):
         return self.variables[-1]
 
 
-def export(executable: relax.VMExecutable, folder: Path) -> Path:
+def export(built: Built, folder: Path) -> Path:
     """Write ``model.so`` into an existing folder."""
     if not any(shutil.which(name) for name in ("g++", "gcc", "cc", "clang")):
         raise UserError("no C compiler was found, which TVM needs to link the exported library", "install gcc or clang")
     path = folder / LIBRARY
-    executable.export_library(str(path))
+    with tempfile.TemporaryDirectory(dir=folder) as objects:
+        built.executable.export_library(str(path), addons=write_objects(built.kernels, Path(objects)))
     return path

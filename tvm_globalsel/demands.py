@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from te_kernels.task import Task, ViewTask
 from te_kernels.variant import Variant, all_variants
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.graph import Network, Operator
+from tvm_globalsel.packing import described, packed_bytes
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.selection import Costs, Measured
 from tvm_globalsel.solve import pbqp, solve
@@ -147,7 +147,7 @@ def account(network: Network, costs: Costs, problem: Problem, only: Solution | N
             if only.choice[index] != number if only else not np.isfinite(problem.nodes[index].costs_s[number]):
                 continue
             workspace[index][number] = measured.variant.workspace_bytes(op.task)
-            weights[index][number] = packed_bytes(op.task, measured.variant, _described(op))
+            weights[index][number] = packed_bytes(op.task, measured.variant, described(op))
             errors[index][number] = _error(op.task, measured)
     held = [index if problem.consumers[index] else last for index in range(len(problem.nodes))]
     for index in range(len(problem.nodes) - 1, -1, -1):
@@ -185,17 +185,6 @@ def _error(task: Task, measured: Measured) -> float:
         return 0.0
     known = measured.record.relative_error if measured.record else None
     return known if known is not None else measured.variant.error_bound(task)
-
-
-def _described(op: Operator) -> tuple[tuple[tuple[int, ...], str], ...]:
-    return tuple((param.shape, str(param.dtype)) for param in op.params)
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def packed_bytes(task: Task, variant: Variant, params: tuple[tuple[tuple[int, ...], str], ...]) -> int:
-    """Bytes of the constants as this variant packs them; ``params`` are shapes and dtypes as the model has them."""
-    zeros = [np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in params]
-    return sum(packed.nbytes for packed in variant.pack(task, zeros)) if params else 0
 
 
 def answer(network: Network, costs: Costs, problem: Problem, demands: Demands, solver: str) -> Solution:

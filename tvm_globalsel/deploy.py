@@ -18,7 +18,7 @@ from tvm_globalsel.weights import write_weights
 def deploy(built: Built, plan: dict[str, Any], folder: Path) -> None:
     """Write ``model.so``, ``weights.bin`` and ``plan.json``; the folder changes only when all are complete."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        library = export(built.executable, Path(temporary))
+        library = export(built, Path(temporary))
         record = write_weights(built.weights, Path(temporary) / WEIGHTS)
         plan = {**plan, "library": fingerprint(library), "weights": record}
         (Path(temporary) / PLAN).write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n")

@@ -39,9 +39,11 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
     while True:
         lowered = lower(selected, dump)
         problem, solution = selected.selection.problem, selected.selection.solution
-        peak = account(selected.network, selected.costs, problem, solution).peak(solution)
         arena = arena_bytes(lowered)
-        excess = 0 if limit is None else arena + peak.workspace_bytes + peak.weight_bytes - limit
+        excess = 0
+        if limit is not None:
+            peak = account(selected.network, selected.costs, problem, solution).peak(solution)
+            excess = arena + peak.workspace_bytes + peak.weight_bytes - limit
         if excess <= 0 or tightened.max_memory_bytes is None:
             return dataclasses.replace(selected, arena_bytes=arena, kernels=KernelNames(lowered)), lowered
         tightened = dataclasses.replace(tightened, max_memory_bytes=tightened.max_memory_bytes - excess)

@@ -23,7 +23,7 @@ def variant_revision(name: str) -> str:
     """
     digest = hashlib.sha256()
     for module in sorted(_kernel_imports(all_variants()[name].__module__)):
-        digest.update(_code_only(Path(str(importlib.import_module(module).__file__))).encode())
+        digest.update(_code_only(_path(module)).encode())
     return digest.hexdigest()[:12]
 
 
@@ -34,22 +34,33 @@ def _kernel_imports(module: str) -> frozenset[str]:
     pending = [module]
     while pending:
         name = pending.pop()
-        if name in found:
-            continue
-        found.add(name)
-        tree = ast.parse(Path(str(importlib.import_module(name).__file__)).read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                imported = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            for other in imported:
-                known = other.startswith("te_kernels.") and not other.startswith(_INTERFACES)
-                if known and _is_module(other):
-                    pending.append(other)
+        if name not in found:
+            found.add(name)
+            pending += _direct_imports(name)
     return frozenset(found)
+
+
+@functools.cache
+def _direct_imports(module: str) -> tuple[str, ...]:
+    found = []
+    for node in ast.walk(_syntax(_path(module))):
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        known = (other for other in imported if other.startswith("te_kernels.") and not other.startswith(_INTERFACES))
+        found += [other for other in known if _is_module(other)]
+    return tuple(found)
+
+
+def _path(module: str) -> Path:
+    return Path(str(importlib.import_module(module).__file__))
+
+
+def _syntax(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 @functools.cache
@@ -63,7 +74,7 @@ def _is_module(name: str) -> bool:
 
 @functools.cache
 def _code_only(path: Path) -> str:
-    tree = ast.parse(path.read_text())
+    tree = _syntax(path)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):

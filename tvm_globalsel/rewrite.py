@@ -6,6 +6,7 @@ cropped), so the module stands by itself; :func:`lower_transforms` replaces them
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from te_kernels.machine import Machine
 from te_kernels.task import CastTask, OpaqueTask, Task, TransformTask, ViewTask
 from te_kernels.variant import Variant
 from tvm_globalsel.graph import Network, Operator
+from tvm_globalsel.packing import pack_all
 from tvm_globalsel.selection import Selection
 from tvm_globalsel.workspace import hoisted
 
@@ -49,15 +51,16 @@ def rewrite(network: Network, selection: Selection, machine: Machine | Gpu) -> t
             source = held[value, task.source]
             held[value, task.destination] = _emit_transform(builder, source, task)
 
+    packs = pack_all([(op, selection.variants[op.name].variant) for op in network.operators])
     with builder.function("main", params):
         with builder.dataflow():
             for value in network.inputs:
                 make_transforms(value.name)
-            for op in network.operators:
+            for op, packed in zip(network.operators, packs, strict=True):
                 variant = selection.variants[op.name].variant
                 layouts = variant.layouts(op.task)
                 args = [held[name, layout] for name, layout in zip(op.inputs, layouts.inputs, strict=True)]
-                held[op.name, layouts.output] = builder.emit(_operator(kernels, op, variant, args))
+                held[op.name, layouts.output] = builder.emit(_operator(kernels, op, variant, args, packed))
                 make_transforms(op.name)
             results = [held[name, row_major(shapes[name])] for name in network.outputs]
             outputs = [builder.emit_output(result) for result in results]
@@ -83,7 +86,9 @@ class Kernels:
             func = variant.prim_func(task, self.machine).without_attr("global_symbol")
             func = func.with_attr("op_pattern", _OPAQUE_PATTERN).with_attr(_IDENTITY, _identity(task, variant))
             func, scratch = hoisted(func) if isinstance(self.machine, Gpu) else (func, [])
-            self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}"), scratch
+            # the same name in every plan, so that it is compiled once
+            digest = hashlib.sha256(_identity(task, variant).encode()).hexdigest()[:8]
+            self._known[key] = self._builder.add_func(func, f"{task.kind}_{variant.name}_{digest}"), scratch
         return self._known[key]
 
     def call(self, task: Task, variant: Variant, args: list[Any], result: Any) -> Any:
@@ -110,14 +115,13 @@ class KernelNames:
         return self._names.get(_identity(task, variant))
 
 
-def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any]) -> Any:
+def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any], params: list[np.ndarray]) -> Any:
     if isinstance(op.task, ViewTask):
         return relax.op.reshape(args[0], op.task.to_shape)
     if isinstance(variant, ConcatInPlace):
         return relax.op.concat(args, axis=1)
     layouts = variant.layouts(op.task)
     opaque = isinstance(op.task, OpaqueTask)
-    params = variant.pack(op.task, list(op.params))
     kept = ("float16",) if isinstance(kernels.machine, Gpu) else ()
     packed = [
         np.asarray(p, p.dtype if opaque or str(p.dtype) in kept else np.float32, order="C")  # relax.const copies

@@ -12,9 +12,9 @@ import pytest
 from tests.globalsel.commands import command
 from tests.globalsel.test_cli import assert_refused
 from tvm_globalsel.cli import _parser
-from tvm_globalsel.demands import packed_bytes
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.options import Options
+from tvm_globalsel.packing import packed_bytes
 from tvm_globalsel.pipeline import select
 from tvm_globalsel.selected import Selected
 

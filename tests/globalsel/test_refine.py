@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from te_kernels.machine import describe, host_target
-from te_kernels.task import ConvTask
+from te_kernels.task import ConvTask, TransformTask
 from te_kernels.variant import all_variants
 from tests.globalsel import nets
 from tests.globalsel.commands import command
@@ -66,6 +66,21 @@ def test_prices_inside(costs: Costs) -> None:
     factor = (1.2 + 4.8) / (1.0 + 5.0)
     priced = priced_inside(costs, log, CONTEXT.origin)
     assert [m.cost_s for m in priced.choices[SECOND.key]] == pytest.approx([3.0 * factor * 1.03, 4.8])
+
+
+def test_factors_of_kinds(costs: Costs) -> None:
+    move = TransformTask((1, 16, 8, 8), "NCHW", "NHWC")
+    moved = Measured(costs.choices[FIRST.key][0].variant, 0.01, make_record(
+        CONTEXT, move, costs.choices[FIRST.key][0].variant, costs_s=(0.01,)))  # fmt: skip
+    other = dataclasses.replace(move, shape=(1, 16, 4, 4))
+    unseen = Measured(moved.variant, 0.02, make_record(CONTEXT, other, moved.variant, costs_s=(0.02,)))
+    log = TuningLog()
+    log.append([inside_record(_record(costs.choices[FIRST.key][0]), CONTEXT.origin, (1.1,)),
+                inside_record(_record(moved), CONTEXT.origin, (0.03,))])  # fmt: skip
+    priced = priced_inside(Costs(costs.choices, {"a": moved, "b": unseen}), log, CONTEXT.origin)
+    overall = (1.1 + 0.03) / (1.0 + 0.01)
+    assert priced.transforms["a"].cost_s == pytest.approx(0.03)
+    assert priced.transforms["b"].cost_s == pytest.approx(0.02 * (0.03 + 3 * 0.01 * overall) / (0.01 + 3 * 0.01))
 
 
 def test_failed_and_missing_kernels_stay_impossible(costs: Costs) -> None:

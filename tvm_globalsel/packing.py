@@ -1,0 +1,49 @@
+"""Constants in the form in which kernels read them, and how large that is."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from te_kernels.task import Task
+from te_kernels.variant import Variant
+from tvm_globalsel.graph import Operator
+
+#: Shape and dtype of each constant as the model has it.
+Described = tuple[tuple[tuple[int, ...], str], ...]
+
+_MOST_SIZES = 1 << 16
+_sizes: OrderedDict[tuple[Task, Variant, Described], int] = OrderedDict()
+
+
+def pack_all(chosen: Sequence[tuple[Operator, Variant]]) -> Iterator[list[np.ndarray]]:
+    """The packed constants of each operator. Nearly all of it is copying, in which numpy lets other threads run."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        every = pool.map(lambda pair: pair[1].pack(pair[0].task, list(pair[0].params)), chosen)
+        for (op, variant), packed in zip(chosen, every, strict=True):
+            _remember(op.task, variant, described(op), sum(array.nbytes for array in packed))
+            yield packed
+
+
+def described(op: Operator) -> Described:
+    """What :func:`packed_bytes` wants to know of an operator's constants."""
+    return tuple((param.shape, str(param.dtype)) for param in op.params)
+
+
+def packed_bytes(task: Task, variant: Variant, params: Described) -> int:
+    """Bytes of the constants as this variant packs them."""
+    key = (task, variant, params)
+    if key not in _sizes:
+        zeros = [np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in params]
+        _remember(task, variant, params, sum(packed.nbytes for packed in variant.pack(task, zeros)) if params else 0)
+    return _sizes[key]
+
+
+def _remember(task: Task, variant: Variant, params: Described, size: int) -> None:
+    _sizes[task, variant, params] = size
+    while len(_sizes) > _MOST_SIZES:
+        _sizes.popitem(last=False)
