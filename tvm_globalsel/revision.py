@@ -13,6 +13,8 @@ from te_kernels.variant import all_variants
 
 #: Interfaces that every kernel imports and none depends on for its code.
 _INTERFACES = ("te_kernels.task", "te_kernels.variant", "te_kernels.check")
+#: Modules so named only propose knobs. A record is of the knobs that were measured, whoever proposed them.
+_PROPOSES = "_model"
 
 
 @functools.cache
@@ -50,9 +52,12 @@ def _direct_imports(module: str) -> tuple[str, ...]:
             imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        known = (other for other in imported if other.startswith("te_kernels.") and not other.startswith(_INTERFACES))
-        found += [other for other in known if _is_module(other)]
+        found += [other for other in imported if _is_kernel_code(other) and _is_module(other)]
     return tuple(found)
+
+
+def _is_kernel_code(name: str) -> bool:
+    return name.startswith("te_kernels.") and not name.startswith(_INTERFACES) and not name.endswith(_PROPOSES)
 
 
 def _path(module: str) -> Path:

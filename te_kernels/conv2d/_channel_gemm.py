@@ -12,7 +12,7 @@ from te_kernels.conv2d import _gemm as algorithm
 from te_kernels.conv2d import _output_stationary as direct
 from te_kernels.conv2d._flat import flattened, on_map
 from te_kernels.conv2d._output_geometry import Geometry, Tile
-from te_kernels.conv2d._tiles import best_tiles
+from te_kernels.conv2d._tile_model import best_tiles
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Reject, Variant

@@ -9,7 +9,7 @@ import numpy as np
 import tvm
 
 from te_kernels.conv2d import _width_vector as algorithm
-from te_kernels.conv2d._width_tiles import best
+from te_kernels.conv2d._width_model import best
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Variant

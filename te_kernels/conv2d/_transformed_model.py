@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -121,10 +122,15 @@ def _products(geometry: Geometry, tiles: int) -> float:
 def _transforms(geometry: Geometry, tiles: int, vectors: int, machine: Machine) -> float:
     """Arithmetic, and stores at one a cycle."""
     positions, (height, width) = geometry.positions, geometry.transform.outputs
-    per_input, per_output = geometry.transform.cycles(machine.vector_registers)
+    per_input, per_output = _transform_cycles(geometry.transform, machine.vector_registers)
     per_input += positions
     per_output += positions / 2 + height * width
     return _TRANSFORM_STALLS * tiles * (geometry.input_vectors * per_input + vectors * per_output)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _transform_cycles(transform: TileTransform, registers: int) -> tuple[float, float]:
+    return transform.cycles(registers)
 
 
 def _streamed_bytes(geometry: Geometry, machine: Machine) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Task:
             fields["epilogue"] = [[s.kind, *s.args] for s in self.steps]
         return {"kind": self.kind, **json.loads(json.dumps(fields))}
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Stable, canonical text that identifies the task in logs."""
         return json.dumps(self.to_dict(), separators=(",", ":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -42,12 +43,12 @@ class ConvTask(Task):
         if self.oh < 1 or self.ow < 1:
             raise ValueError(f"the kernel {self.r}x{self.s} is larger than the padded input {self.h}x{self.w}")
 
-    @property
+    @functools.cached_property
     def oh(self) -> int:
         """Output height."""
         return window_count(self.h + self.pad[0] + self.pad[2], self.r, self.stride[0], self.dilation[0])
 
-    @property
+    @functools.cached_property
     def ow(self) -> int:
         """Output width."""
         return window_count(self.w + self.pad[1] + self.pad[3], self.s, self.stride[1], self.dilation[1])
@@ -161,12 +162,12 @@ class PoolTask(Task):
         if self.mode not in ("max", "avg") or self.divisor not in ("window", "valid"):
             raise ValueError(f"pool mode {self.mode!r} / divisor {self.divisor!r} unknown")
 
-    @property
+    @functools.cached_property
     def oh(self) -> int:
         """Output height."""
         return window_count(self.h + self.pad[0] + self.pad[2], self.r, self.stride[0], self.dilation[0])
 
-    @property
+    @functools.cached_property
     def ow(self) -> int:
         """Output width."""
         return window_count(self.w + self.pad[1] + self.pad[3], self.s, self.stride[1], self.dilation[1])

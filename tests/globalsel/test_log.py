@@ -14,8 +14,9 @@ import tvm
 
 from te_kernels.machine import describe, host_target
 from te_kernels.task import TransformTask
+from te_kernels.variant import all_variants
 from tests.globalsel.commands import command
-from tvm_globalsel import log_file
+from tvm_globalsel import log_file, revision
 from tvm_globalsel.candidates import candidates_for
 from tvm_globalsel.cli import main
 from tvm_globalsel.device import target_identity
@@ -242,3 +243,9 @@ def test_log_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "0 records kept, 3 dropped (1 damaged line, 2 other device)" in log("prune", path, "--other-devices")[1]
     code, _, err = log("stats", tmp_path / "no")
     assert code == 2 and "cannot read the tuning log" in err
+
+
+def test_what_only_proposes_knobs_is_no_part_of_a_revision() -> None:
+    for name in ("winograd_nhwc", "direct_nhwc", "im2col_gemm"):
+        modules = revision._kernel_imports(all_variants()[name].__module__)
+        assert len(modules) > 3 and not any(module.endswith("_model") for module in modules)
