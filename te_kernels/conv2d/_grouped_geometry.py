@@ -1,0 +1,73 @@
+"""Tiles of ``grouped_1x1_nhwc``: pixels and vectors of output channels, the last of each moved back to the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from te_kernels.task import ConvTask
+
+
+def cdiv(a: int, b: int) -> int:
+    """Ceiling division."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Loop bounds of one task for register tiles of ``pixels`` times ``vectors`` vectors."""
+
+    task: ConvTask
+    pixels: int
+    vectors: int
+    lanes: int
+
+    @property
+    def positions(self) -> int:
+        """Pixels of all images."""
+        return self.task.n * self.task.h * self.task.w
+
+    @property
+    def per_group(self) -> int:
+        """Output channels of a group."""
+        return self.task.k // self.task.groups
+
+    @property
+    def reduction(self) -> int:
+        """Input channels of a group."""
+        return self.task.c // self.task.groups
+
+    @property
+    def group_vectors(self) -> int:
+        """Vectors that cover the output channels of a group."""
+        return cdiv(self.per_group, self.lanes)
+
+    @property
+    def vector_blocks(self) -> int:
+        """Blocks of ``vectors`` vectors that cover a group."""
+        return cdiv(self.group_vectors, self.vectors)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that cover all pixels."""
+        return cdiv(self.positions, self.pixels)
+
+    @property
+    def vector_starts(self) -> list[list[int]]:
+        """First channel in the group of each vector of each block."""
+        firsts = [min(b * self.vectors, self.group_vectors - self.vectors) for b in range(self.vector_blocks)]
+        return [[min((f + v) * self.lanes, self.per_group - self.lanes) for v in range(self.vectors)] for f in firsts]
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Of the packed weights."""
+        return (self.task.groups, self.vector_blocks, self.reduction, self.vectors, self.lanes)
+
+    def blocks(self, l2_bytes: int, threads: int) -> int:
+        """Blocks of pixels: one where those of a group stay in L2 and the (group, vectors) suffice the threads."""
+        group_bytes = 4 * self.positions * (self.reduction + self.per_group)
+        needed = cdiv(group_bytes, l2_bytes // 2) if self.vector_blocks > 1 else 1
+        units = self.task.groups * self.vector_blocks
+        uneven = cdiv(units, threads) * threads > units
+        if threads > 1 and (needed > 1 or uneven):
+            needed = cdiv(needed, threads) * threads
+        return min(needed, self.tiles)

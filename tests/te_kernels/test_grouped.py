@@ -1,0 +1,66 @@
+"""Grouped 1x1 convolution with vectors that overlap, against the float64 oracle."""
+
+from __future__ import annotations
+
+import pytest
+import tvm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from te_kernels.conv2d.grouped_1x1_nhwc import Grouped1x1NHWC
+from te_kernels.epilogue import Step
+from te_kernels.machine import describe
+from te_kernels.task import ConvTask
+from te_kernels.variant import Reject
+from tests.te_kernels import kernel_checks
+from tests.te_kernels.kernel_checks import MACHINE, TARGET, check_all
+
+NAME = ["grouped_1x1_nhwc"]
+RELU = (Step("bias"), Step("relu"))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ConvTask(1, 544, 7, 7, 544, 1, 1, groups=4, epilogue=RELU),
+        ConvTask(1, 24, 13, 11, 112, 1, 1, groups=4, epilogue=(Step("bias"), Step("add"), Step("relu"))),
+        ConvTask(2, 10, 5, 3, 170, 1, 1, groups=2, epilogue=(Step("scale"), Step("bias"), Step("silu"))),
+        ConvTask(1, 6, 1, 1, 51, 1, 1, groups=3),  # a single pixel, one vector and one channel
+    ],
+    ids=str,
+)
+def test_matches_oracle(task: ConvTask) -> None:
+    assert check_all(task, NAME)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(2, 5), st.integers(1, 9), st.integers(17, 80), st.integers(1, 9), st.integers(1, 9)
+)  # fmt: skip
+def test_any_shape(n: int, groups: int, c: int, k: int, h: int, w: int) -> None:
+    task = ConvTask(n, c * groups, h, w, k * groups, 1, 1, groups=groups, epilogue=RELU)
+    assert bool(check_all(task, NAME)) == (k % MACHINE.vector_lanes != 0 and not task.depthwise)
+
+
+@pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
+def test_narrow_vectors_and_two_threads(mcpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu, "mtriple": str(TARGET.attrs["mtriple"])})
+    monkeypatch.setattr(kernel_checks, "TARGET", target)
+    monkeypatch.setattr(kernel_checks, "MACHINE", describe(target, 2))
+    assert check_all(ConvTask(1, 21, 9, 10, 75, 1, 1, groups=3, epilogue=RELU), NAME)
+    assert check_all(ConvTask(1, 1020, 30, 30, 510, 1, 1, groups=3, epilogue=RELU), NAME)  # blocks of pixels
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (ConvTask(1, 32, 5, 5, 34, 1, 1), "one group"),
+        (ConvTask(1, 32, 5, 5, 64, 1, 1, groups=2), "whole vectors"),
+        (ConvTask(1, 32, 5, 5, 30, 1, 1, groups=2), "less than one vector"),
+        (ConvTask(1, 32, 5, 5, 34, 3, 3, groups=2), "not 1x1"),
+        (ConvTask(1, 8, 5, 5, 160, 1, 1, groups=8), "depthwise"),
+    ],
+)
+def test_says_why_not(task: ConvTask, reason: str) -> None:
+    with pytest.raises(Reject, match=reason):
+        list(Grouped1x1NHWC.candidates(task, MACHINE))
