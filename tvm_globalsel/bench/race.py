@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,7 @@ def race(
     np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
     racers: list[_Racer] = []
     missing: dict[str, str] = {}
+    os.sync()  # folders that were compiled a moment ago are still being written to the disk
     try:
         for turn in range(loads):
             for entrant in entrants:
