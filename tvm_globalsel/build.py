@@ -79,9 +79,10 @@ class WeightsAsArguments:
     def transform_module(self, mod: tvm.IRModule, ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """The module with the longer ``main``."""
         self.weights = []
-        extractor = _ConstantsToVariables(mod)
+        extractor = _ConstantsToVariables()
         main = extractor.visit_expr(mod["main"])
         self.weights += [np.from_dlpack(constant.value) for constant in extractor.constants]
+        extractor.constants.clear()  # TVM never frees a mutator of Python's (a cycle through C++)
         longer = relax.Function(
             [*main.params, *extractor.variables], main.body, main.ret_ty, is_pure=main.is_pure, attrs=main.attrs
         )
@@ -92,8 +93,8 @@ class WeightsAsArguments:
 
 @relax.expr_functor.mutator
 class _ConstantsToVariables(relax.PyExprMutator):
-    def __init__(self, mod: tvm.IRModule) -> None:
-        super().__init__(mod)
+    def __init__(self) -> None:
+        super().__init__()
         self.constants: list[Any] = []
         self.variables: list[Any] = []
 

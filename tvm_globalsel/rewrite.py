@@ -181,11 +181,9 @@ def lower_transforms(
     ``choose`` gives the kernel for a transform. Raises ValueError for a transform between layouts we do not know.
     """
     main = module["main"]
-    crops: dict[Any, Any] = {}
-    for block in main.body.blocks:
-        for binding in block.bindings:
-            if _is_op(binding.value, "relax.strided_slice"):
-                crops[binding.value.args[0]] = binding.var
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    made = {binding.value: binding.var for binding in bindings}
+    crops = {b.value.args[0]: b.var for b in bindings if _is_op(b.value, "relax.strided_slice")}
 
     @relax.expr_functor.mutator
     class Lower(relax.PyExprMutator):
@@ -199,7 +197,7 @@ def lower_transforms(
                 return self.visit_expr(call.args[0])  # the kernel has cropped already
             if not _is_op(call, "relax.layout_transform"):
                 return super().visit_call_(call)
-            var = self.made_by(call)
+            var = made[call]
             result = crops.get(var, var)
             self.lowered.add(var)
             task = recognise_transform(call, tuple(int(d) for d in result.ty.shape))
@@ -209,17 +207,15 @@ def lower_transforms(
                 return relax.op.reshape(source, shape)
             return self.kernels.call(task, choose(task), [source], relax.TensorType(shape, self.kernels.dtype))
 
-        def made_by(self, call: relax.Call) -> Any:
-            for block in main.body.blocks:
-                for binding in block.bindings:
-                    if binding.value.same_as(call):
-                        return binding.var
-            raise AssertionError("a call outside of a binding")
-
-    mutator = Lower(module)
+    # TVM never frees a mutator of Python's (a cycle through C++): what it holds must not hold the weights
+    kernels = {var: func for var, func in module.functions.items() if isinstance(func, tvm.tirx.PrimFunc)}
+    mutator = Lower(tvm.IRModule(kernels))
     updated = mutator.visit_expr(main)
-    mutator.builder_.update_func(module.get_global_var("main"), updated)
-    lowered = relax.transform.CanonicalizeBindings()(mutator.builder_.get())
+    made.clear()
+    crops.clear()
+    lowered = tvm.IRModule(dict(mutator.builder_.get().functions.items()), attrs=module.attrs)
+    lowered[module.get_global_var("main")] = updated
+    lowered = relax.transform.CanonicalizeBindings()(lowered)
     if count_transforms(lowered):
         raise AssertionError("layout transforms are left after lowering")
     return lowered
