@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import tvm
 
 from te_kernels.layout import Layout, same_bytes
 from tests.globalsel import nets
 from tests.globalsel.commands import ROOT, command
+from tvm_globalsel.build import WeightsAsArguments, vm_pipeline
 from tvm_globalsel.frontends.onnx import import_onnx, prepare
-from tvm_globalsel.lowering import lower
+from tvm_globalsel.lowering import fit, lower
 from tvm_globalsel.options import Options
 from tvm_globalsel.pass_ import GlobalSelection
 from tvm_globalsel.pipeline import compile, select
@@ -163,3 +166,21 @@ def test_deploying_does_not_hinder_the_next_compilation(tiny: tuple[Path, Path])
     deployed = Deployed(tiny[1])
     assert deployed.run(deployed.random_inputs())
     assert "TVM_USE_RUNTIME_LIB" not in os.environ
+
+
+def test_weights_are_freed(log: Path) -> None:
+    """TVM never frees a Python mutator; what ours held was once a whole network's weights for each plan built."""
+    net = nets.NetBuilder((1, 4096))
+    weight = net.constant(net.rng.standard_normal((4096, 4096)).astype("float32"), "w")
+    imported = import_onnx(prepare(net.model(net.node("Gemm", ["x", weight]))))
+    selected = select(imported.module, Options(tuning_log=log), imported.names)
+    used = []
+    for _ in range(5):
+        _, lowered = fit(selected, "pbqp")
+        outside = WeightsAsArguments()
+        tvm.transform.Sequential([vm_pipeline(), outside])(lowered)
+        assert sum(array.nbytes for array in outside.weights) == 64 << 20
+        del lowered, outside
+        gc.collect()
+        used.append(psutil.Process().memory_info().rss)
+    assert used[-1] - used[0] < 100 << 20, used
