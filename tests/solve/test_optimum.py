@@ -58,7 +58,7 @@ def test_pbqp_has_the_optimum(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@many(100)
+@many(340)
 @given(SEEDS)
 def test_milp_has_the_optimum(kind: str, seed: int) -> None:
     problem = small(kind, seed)
