@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from te_kernels.conv2d._transformed_geometry import cdiv
 from te_kernels.task import ConvTask
-
-
-def cdiv(a: int, b: int) -> int:
-    """Ceiling division."""
-    return -(-a // b)
 
 
 @dataclass(frozen=True)
@@ -62,12 +58,16 @@ class Geometry:
         """Of the packed weights."""
         return (self.task.groups, self.vector_blocks, self.reduction, self.vectors, self.lanes)
 
-    def blocks(self, l2_bytes: int, threads: int) -> int:
-        """Blocks of pixels: one where those of a group stay in L2 and the (group, vectors) suffice the threads."""
+    @property
+    def units(self) -> int:
+        """Blocks of vectors of all groups."""
+        return self.task.groups * self.vector_blocks
+
+    def block_tiles(self, l2_bytes: int, threads: int) -> int:
+        """Tiles in a block of pixels: all where a group's pixels stay in L2 and the units suffice the threads."""
         group_bytes = 4 * self.positions * (self.reduction + self.per_group)
         needed = cdiv(group_bytes, l2_bytes // 2) if self.vector_blocks > 1 else 1
-        units = self.task.groups * self.vector_blocks
-        uneven = cdiv(units, threads) * threads > units
+        uneven = self.units % threads > 0
         if threads > 1 and (needed > 1 or uneven):
             needed = cdiv(needed, threads) * threads
-        return min(needed, self.tiles)
+        return cdiv(self.tiles, min(needed, self.tiles))

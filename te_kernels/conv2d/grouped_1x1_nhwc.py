@@ -32,6 +32,7 @@ from te_kernels import epilogue as ep
 from te_kernels.conv2d import _grouped_model
 from te_kernels.conv2d._grouped_geometry import Geometry
 from te_kernels.conv2d._map_tiles import vector_registers
+from te_kernels.conv2d._transformed_geometry import cdiv
 from te_kernels.conv2d._transformed_tiles import flat
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
@@ -107,12 +108,12 @@ class _Emitter:
         out = self._argument("out", shape)
         self.data, self.weight, self.out = flat(data), flat(weight), flat(out)
         self.tensors = [flat(tensor) for tensor in tensors]
-        blocks, units = g.blocks(self.machine.l2_bytes, threads), t.groups * g.vector_blocks
+        share = g.block_tiles(self.machine.l2_bytes, threads)
+        blocks = cdiv(g.tiles, share)
         by_block = threads > 1 and blocks > 1
         by_unit = threads > 1 and not by_block
-        share = -(-g.tiles // blocks)
         over_blocks, over_units = (T.parallel if chosen else T.serial for chosen in (by_block, by_unit))
-        with over_blocks(0, blocks) as block, over_units(0, units) as unit:
+        with over_blocks(0, blocks) as block, over_units(0, g.units) as unit:
             group, number = T.Bind(unit // g.vector_blocks), T.Bind(unit % g.vector_blocks)
             last = share if g.tiles % share == 0 else tirx.min(share, g.tiles - block * share)
             with T.serial(0, last) as i:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from te_kernels import check
 from te_kernels.conv2d.grouped_1x1_nhwc import Grouped1x1NHWC
 from te_kernels.epilogue import Step
 from te_kernels.machine import describe
@@ -40,6 +44,19 @@ def test_matches_oracle(task: ConvTask) -> None:
 def test_any_shape(n: int, groups: int, c: int, k: int, h: int, w: int) -> None:
     task = ConvTask(n, c * groups, h, w, k * groups, 1, 1, groups=groups, epilogue=RELU)
     assert bool(check_all(task, NAME)) == (k % MACHINE.vector_lanes != 0 and not task.depthwise)
+
+
+def test_stays_inside_of_its_output() -> None:
+    """Six tiles in blocks for four threads: two a block are three blocks, and a fourth would lie beyond the end."""
+    task = ConvTask(1, 6, 1, 12, 51, 1, 1, groups=3)
+    variant = Grouped1x1NHWC(pixels=2, vectors=2, lanes=MACHINE.vector_lanes)
+    func = variant.prim_func(task, describe(TARGET, 4)).with_attr("global_symbol", "main")
+    data, *params, out = check.arguments(check.make_case(task), variant)
+    size = math.prod(out.shape)
+    longer = np.from_dlpack(tvm.runtime.tensor(np.full(2 * size, 7.0, np.float32)))  # aligned
+    kernel = tvm.compile(tvm.IRModule({"main": func}), target=TARGET)["main"]
+    kernel(data, *params, tvm.runtime.from_dlpack(longer[:size].reshape(out.shape)))
+    assert (longer[size:] == 7.0).all() and (longer[:size] != 7.0).all()
 
 
 @pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
