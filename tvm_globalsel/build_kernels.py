@@ -6,15 +6,15 @@ of one network share most of their kernels.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
 import tvm
 import tvm_ffi
+
+from tvm_globalsel.threads import thread_pool
 
 #: Kernels that are kept.
 _MOST_KEPT = 1024
@@ -43,17 +43,13 @@ def compile_kernels(
                 _kept.popitem(last=False)
         return library
 
-    with _pool() as pool:
+    with thread_pool() as pool:
         return list(pool.map(compiled, functions.items()))
 
 
 def write_objects(libraries: Sequence[tvm.runtime.Module], folder: Path) -> list[str]:
     """Object files of the libraries, to be linked."""
     paths = [str(folder / f"kernel{number}.o") for number in range(len(libraries))]
-    with _pool() as pool:
+    with thread_pool() as pool:
         list(pool.map(lambda library, path: library.write_to_file(path), libraries, paths))
     return paths
-
-
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from te_kernels.task import Task
 from te_kernels.variant import Variant
 from tvm_globalsel.graph import Operator
+from tvm_globalsel.threads import thread_pool
 
 #: Shape and dtype of each constant as the model has it.
 Described = tuple[tuple[tuple[int, ...], str], ...]
@@ -22,7 +21,7 @@ _sizes: OrderedDict[tuple[Task, Variant, Described], int] = OrderedDict()
 
 def pack_all(chosen: Sequence[tuple[Operator, Variant]]) -> Iterator[list[np.ndarray]]:
     """The packed constants of each operator. Nearly all of it is copying, in which numpy lets other threads run."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with thread_pool() as pool:
         every = pool.map(lambda pair: pair[1].pack(pair[0].task, list(pair[0].params)), chosen)
         for (op, variant), packed in zip(chosen, every, strict=True):
             _remember(op.task, variant, described(op), sum(array.nbytes for array in packed))

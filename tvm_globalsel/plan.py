@@ -91,10 +91,8 @@ def cost_basis(selected: Selected) -> str:
 
 def inside_statement(selected: Selected) -> dict[str, int]:
     """How many of the plan's kernels are priced by what they took inside of a network."""
-    chosen = [m for m in selected.selection.variants.values() if m.record is not None]
-    moved = [selected.costs.transforms[t.task.key] for t in selected.selection.transforms if t.variant is not None]
-    kernels = [*chosen, *moved]
-    return {"kernels": len(kernels), "measured_inside": sum(m.inside for m in kernels)}
+    kernels = selected.kernels_run
+    return {"kernels": len(kernels), "measured_inside": sum(measured.inside for _, measured in kernels)}
 
 
 def search_statement(found: Found | None) -> dict[str, Any] | None:

@@ -83,7 +83,6 @@ def profile(deployed: Deployed, arrays: dict[str, np.ndarray], repeat: int) -> P
 
 def _expected(plan: dict[str, Any]) -> list[Step]:
     """A plan's kernels; those of one name in the order of execution."""
-    shown = {node["name"]: node for node in plan["nodes"]}
     entries = [(node["name"], node, node["in"][:1], node["out"]) for node in plan["nodes"]]
     entries += [(f"transform of {move['value']}", move, [move["from"]], move["to"]) for move in plan["transforms"]]
     steps = []
@@ -92,7 +91,7 @@ def _expected(plan: dict[str, Any]) -> list[Step]:
             raise UserError("the plan does not tell which kernels it runs", "compile the model again")
         if entry["kernel"] is not None:
             layouts = " -> ".join(dict.fromkeys([*source, destination]))
-            gflop = float(shown[name]["gflop"]) if name in shown else 0.0
+            gflop = float(entry.get("gflop", 0.0))  # a transform computes nothing
             steps.append(Step(name, entry["kernel"], entry["variant"], layouts, entry["cost_s"], 0.0, gflop))
     return steps
 

@@ -103,12 +103,15 @@ def _identity(task: Task, variant: Variant) -> str:
     return f"{task.key} {variant.label}"
 
 
+def _kernels(module: tvm.IRModule) -> dict[Any, Any]:
+    return {var: func for var, func in module.functions.items() if isinstance(func, tvm.tirx.PrimFunc)}
+
+
 class KernelNames:
     """What the kernels of a lowered module are called."""
 
     def __init__(self, module: tvm.IRModule) -> None:
-        kernels = ((var, func) for var, func in module.functions.items() if isinstance(func, tvm.tirx.PrimFunc))
-        self._names = {str(func.attrs[_IDENTITY]): str(var.name_hint) for var, func in kernels}
+        self._names = {str(func.attrs[_IDENTITY]): str(var.name_hint) for var, func in _kernels(module).items()}
 
     def of(self, task: Task, variant: Variant) -> str | None:
         """None where nothing runs: views, and concatenations in place."""
@@ -169,8 +172,11 @@ def index_map(source: Layout, destination: Layout) -> Callable[..., Any]:
 
 def count_transforms(module: tvm.IRModule) -> int:
     """``layout_transform`` operators in the main function."""
-    bindings = [binding for block in module["main"].body.blocks for binding in block.bindings]
-    return sum(_is_op(binding.value, "relax.layout_transform") for binding in bindings)
+    return sum(_is_op(binding.value, "relax.layout_transform") for binding in _bindings(module["main"]))
+
+
+def _bindings(function: relax.Function) -> list[Any]:
+    return [binding for block in function.body.blocks for binding in block.bindings]
 
 
 def lower_transforms(
@@ -181,7 +187,7 @@ def lower_transforms(
     ``choose`` gives the kernel for a transform. Raises ValueError for a transform between layouts we do not know.
     """
     main = module["main"]
-    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    bindings = _bindings(main)
     made = {binding.value: binding.var for binding in bindings}
     crops = {b.value.args[0]: b.var for b in bindings if _is_op(b.value, "relax.strided_slice")}
 
@@ -208,8 +214,7 @@ def lower_transforms(
             return self.kernels.call(task, choose(task), [source], relax.TensorType(shape, self.kernels.dtype))
 
     # TVM never frees a mutator of Python's (a cycle through C++): what it holds must not hold the weights
-    kernels = {var: func for var, func in module.functions.items() if isinstance(func, tvm.tirx.PrimFunc)}
-    mutator = Lower(tvm.IRModule(kernels))
+    mutator = Lower(tvm.IRModule(_kernels(module)))
     updated = mutator.visit_expr(main)
     made.clear()
     crops.clear()

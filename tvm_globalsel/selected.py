@@ -16,7 +16,7 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Tuning
 from tvm_globalsel.rewrite import KernelNames
 from tvm_globalsel.search.loop import Found
-from tvm_globalsel.selection import Costs, Selection, build_problem, interpret
+from tvm_globalsel.selection import Costs, Measured, Selection, build_problem, interpret
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ class Selected:
     arena_bytes: int | None = None
     kernels: KernelNames | None = None
     search: Found | None = None
+
+    @property
+    def kernels_run(self) -> list[tuple[Task, Measured]]:
+        """Everything measured that the plan runs: of each operator, and of each transform that moves data."""
+        chosen = [(op.task, self.selection.variants[op.name]) for op in self.network.operators]
+        moved = [
+            (t.task, self.costs.transforms[t.task.key]) for t in self.selection.transforms if t.variant is not None
+        ]
+        return [(task, measured) for task, measured in [*chosen, *moved] if measured.record is not None]
 
     def kernel(self, task: Task, variant: Variant) -> str | None:
         """What the module calls the kernel, None where nothing runs or nothing has been lowered."""

@@ -112,10 +112,7 @@ def _confirmed(profiles: list[dict[str, Any]]) -> bool:
 
 def _records(selected: Selected) -> dict[str, Record]:
     """What was measured alone of a plan's kernels, by their names in the module."""
-    chosen = [(op.task, selected.selection.variants[op.name]) for op in selected.network.operators]
-    moved = [(move.task, selected.costs.transforms[move.task.key]) for move in selected.selection.transforms
-             if move.variant is not None]  # fmt: skip
-    named = ((selected.kernel(task, measured.variant), measured.record) for task, measured in [*chosen, *moved])
+    named = ((selected.kernel(task, measured.variant), measured.record) for task, measured in selected.kernels_run)
     return {name: record for name, record in named if name is not None and record is not None}
 
 

@@ -21,6 +21,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "folder": {"type": Path, "metavar": "DIR"},
     "model": {"type": Path, "metavar": "MODEL", "help": "MODEL.onnx, or NET.prototxt"},
     "models": {"type": Path, "nargs": "+", "metavar": "MODEL.onnx"},
+    "--input": {"type": Path, "metavar": "X.npz", "help": "arrays by input name (default: seeded random)"},
     "--target": {"default": "host", "help": "'host', a TVM target tag, or a target as JSON"},
     "--precision": {"default": "float32", "choices": ("float32", "float16"), "help": "of a CUDA network"},
     "--threads": {"type": types.positive, "default": 1, "metavar": "N"},

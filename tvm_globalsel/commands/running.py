@@ -22,7 +22,7 @@ def add_run(commands: Commands) -> None:
     """``globalsel run``."""
     parser = add_command(commands, "run", _run, "run a compiled folder with TVM's runtime only")
     add_shared(parser, "folder")
-    parser.add_argument("--input", type=Path, metavar="X.npz", help="arrays by input name (default: seeded random)")
+    add_shared(parser, "--input")
     parser.add_argument("--output", type=Path, metavar="Y.npz")
     parser.add_argument("--repeat", type=types.positive, metavar="N", help="time N runs: median and minimum")
     parser.add_argument(
@@ -47,7 +47,7 @@ def add_profile(commands: Commands) -> None:
     summary = "time every kernel of a compiled folder inside of the network, beside what the plan expects"
     parser = add_command(commands, "profile", _profile, summary)
     add_shared(parser, "folder")
-    parser.add_argument("--input", type=Path, metavar="X.npz", help="arrays by input name (default: seeded random)")
+    add_shared(parser, "--input")
     parser.add_argument("--repeat", type=types.positive, default=30, metavar="N", help="inferences (default 30)")
     parser.add_argument(
         "--most", type=types.positive, default=30, metavar="N", help="kernels to show, the slowest (default 30)"

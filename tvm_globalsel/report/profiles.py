@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from tvm_globalsel.profile import Profile, Step
-from tvm_globalsel.report.tables import console_for_tables
+from tvm_globalsel.report.tables import console_for_tables, rate
 
 
 def print_profile(found: Profile, most: int) -> None:
@@ -18,7 +18,7 @@ def print_profile(found: Profile, most: int) -> None:
     for step in shown:
         table.add_row(
             step.name, step.variant, step.layouts, f"{step.planned_s * 1e3:.3f}", f"{step.measured_s * 1e3:.3f}",
-            _off(step), f"{step.measured_s / found.total_s:.1%}", _rate(step),
+            _off(step), f"{step.measured_s / found.total_s:.1%}", rate(step.gflop, step.measured_s),
         )  # fmt: skip
     console.print(table)
     if len(shown) < len(found.steps):
@@ -32,7 +32,3 @@ def print_profile(found: Profile, most: int) -> None:
 
 def _off(step: Step) -> str:
     return f"{step.measured_s / step.planned_s - 1:+.0%}" if step.planned_s else "-"
-
-
-def _rate(step: Step) -> str:
-    return f"{step.gflop / step.measured_s:.0f}" if step.measured_s and step.gflop > 1e-3 else ""

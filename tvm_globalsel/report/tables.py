@@ -224,7 +224,12 @@ def _ms(seconds: float | None) -> str:
 
 
 def _rate(node: dict[str, Any]) -> str:
-    return f"{node['gflop'] / node['cost_s']:.0f}" if node["cost_s"] and node["gflop"] > 1e-3 else ""
+    return rate(node["gflop"], node["cost_s"])
+
+
+def rate(gflop: float, seconds: float | None) -> str:
+    """GFLOP/s, nothing for what computes next to nothing."""
+    return f"{gflop / seconds:.0f}" if seconds and gflop > 1e-3 else ""
 
 
 def _regret(regret_s: float | None) -> str:
