@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import tvm
-
+from tvm_globalsel.builder import Export, KernelBuild
 from tvm_globalsel.turn import Turn
 
 #: One result a kernel (see ``worker.py``), or the message of what took the whole batch down.
@@ -33,17 +32,16 @@ class Job:
 class Device(Protocol):
     """One device, or several of a kind.
 
-    ``build`` and ``export`` are TVM's builder's ``f_build`` and ``f_export``: what a batch's library holds, and its
-    form.
+    ``build`` and ``export`` are the builder's: what a batch's library holds, and how it is linked.
     """
 
     @property
-    def build(self) -> Callable[[tvm.IRModule, tvm.target.Target, Any], tvm.runtime.Module]:
+    def build(self) -> KernelBuild:
         """Kernels of a batch to a module."""
 
     @property
-    def export(self) -> Callable[[tvm.runtime.Module], str] | None:
-        """Module to a file (None: TVM's own form, which is linked where it is loaded)."""
+    def export(self) -> Export:
+        """Module to a file."""
 
     def start(self, scratch: Path) -> None:
         """Before the first job; ``scratch`` is for temporary files."""

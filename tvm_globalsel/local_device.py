@@ -20,7 +20,7 @@ class LocalDevice:
     """Checks and times batches here."""
 
     build = staticmethod(worker.build_batch)
-    export: Callable[[Any], str] | None = None
+    export = staticmethod(worker.link)
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm.s_tir import meta_schedule as ms
 
 from te_kernels.machine import Machine
 from te_kernels.task import OpaqueTask, Task
 from te_kernels.variant import Variant
 from tvm_globalsel import worker, worker_process
 from tvm_globalsel.background import run_interruptible, scratch_folder, stopping
+from tvm_globalsel.builder import Builder
 from tvm_globalsel.jobs import Device, Job, Outcome
 from tvm_globalsel.local_device import LocalDevice
 from tvm_globalsel.log import Context, Record, TuningLog, make_record
@@ -62,7 +62,7 @@ class Tuning:
 
 
 class Measurer:
-    """TVM's builder, and a device (by default this machine), started when the first kernel needs them."""
+    """The builder, and a device (by default this machine), started when the first kernel needs them."""
 
     def __init__(
         self, target: tvm.target.Target, machine: Machine, context: Context, device: Device | None = None
@@ -71,7 +71,7 @@ class Measurer:
         self.machine = machine
         self.context = context
         self._device = device or LocalDevice(_RUN_TIMEOUT_S)
-        self._builder: Any = None
+        self._builder: Builder | None = None
         self._turns: dict[Path | None, Turn] = {}
 
     def measure(
@@ -113,14 +113,10 @@ class Measurer:
         self, batches: list[list[Request]], log: TuningLog | None, again: bool
     ) -> Generator[tuple[list[Request], Outcome]]:
         """Build batches together and run each; in any order."""
-        self._start()
         specs = [self._spec(batch) for batch in batches]
-        inputs = [ms.builder.BuilderInput(self._module(b, s), self.target) for b, s in zip(batches, specs, strict=True)]
-        jobs = []
-        for number, built in enumerate(self._builder.build(inputs)):
-            library = None if built.artifact_path is None else Path(str(built.artifact_path))
-            failure = None if built.error_msg is None else str(built.error_msg)
-            jobs.append(Job(number, specs[number], library, failure))
+        modules = [self._module(batch, spec) for batch, spec in zip(batches, specs, strict=True)]
+        built = self._started().build(modules, self.target)
+        jobs = [Job(number, specs[number], one.library, one.failure) for number, one in enumerate(built)]
 
         def known(job: Job) -> list[int]:
             if log is None or again:
@@ -147,18 +143,17 @@ class Measurer:
         lowered = {f"lowered{i}": r.task.lowered for i, r in enumerate(batch) if isinstance(r.task, OpaqueTask)}
         return tvm.IRModule(lowered).with_attr("globalsel_batch", json.dumps(spec))
 
-    def _start(self) -> None:
-        if self._builder is not None:
-            return
-        # both are inherited by the worker processes; the threads are read before the first parallel kernel
-        os.environ["TVM_NUM_THREADS"] = str(self.machine.threads)
-        os.environ.pop("TVM_USE_RUNTIME_LIB", None)
-        scratch = scratch_folder()
-        self._builder = ms.builder.LocalBuilder(
-            max_workers=os.cpu_count() or 1, timeout_sec=_BUILD_TIMEOUT_S, f_build=self._device.build,
-            f_export=self._device.export, initializer=partial(worker_process.start, str(scratch)),
-        )  # fmt: skip
-        self._device.start(scratch)
+    def _started(self) -> Builder:
+        """The builder; both it and the device are started at the first call."""
+        if self._builder is None:
+            # both are inherited by the worker processes; the threads are read before the first parallel kernel
+            os.environ["TVM_NUM_THREADS"] = str(self.machine.threads)
+            os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+            scratch = scratch_folder()
+            initializer = partial(worker_process.start, str(scratch))
+            self._builder = Builder(self._device.build, self._device.export, _BUILD_TIMEOUT_S, initializer)
+            self._device.start(scratch)
+        return self._builder
 
 
 def _summary(message: str) -> str:

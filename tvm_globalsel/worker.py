@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +47,16 @@ _best_probe_s = math.inf
 _handoffs: dict[int, Handoff] = {}
 
 
-def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
-    """TVM builder's ``f_build``: the module carries the batch as an attribute; a kernel that fails is left out."""
+def build_batch(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
+    """The module carries the batch as an attribute; a kernel that fails is left out."""
     return tvm.tirx.build(tvm.IRModule(scheduled(mod, target)), target=target)
+
+
+def link(module: tvm.runtime.Module) -> str:
+    """A library in a folder of its own."""
+    path = Path(tempfile.mkdtemp(prefix="globalsel-")) / "kernels.so"
+    module.export_library(str(path), options=["-s"])
+    return str(path)
 
 
 def scheduled(mod: tvm.IRModule, target: tvm.target.Target) -> dict[str, tvm.tirx.PrimFunc]:

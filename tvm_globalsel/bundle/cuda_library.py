@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import tvm
 
@@ -14,8 +13,8 @@ from tvm_globalsel import build_cuda
 from tvm_globalsel.worker import task_of
 
 
-def build_batch(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
-    """TVM builder's ``f_build``: as ``worker.build_batch``, with the oracles of opaque operators built for the host."""
+def build_batch(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
+    """As ``worker.build_batch``, with the oracles of opaque operators built for the host."""
     spec = json.loads(str(mod.attrs["globalsel_batch"]))
     machine = Gpu(**spec["machine"])
     lowered = {gv.name_hint: func for gv, func in mod.functions.items()}

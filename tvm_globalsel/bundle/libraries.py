@@ -1,21 +1,18 @@
-"""Build candidates into shared libraries, several kernels each, in parallel processes of TVM's builder."""
+"""Build candidates into shared libraries, several kernels each, in parallel processes."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm.s_tir import meta_schedule as ms
 
 from te_kernels.task import OpaqueTask
 from tvm_globalsel import worker
+from tvm_globalsel.builder import Builder, BuiltBatch
 from tvm_globalsel.bundle import cuda_library
 from tvm_globalsel.bundle.manifest import Kernel
 from tvm_globalsel.errors import UserError
@@ -45,14 +42,12 @@ def build_libraries(
     """
     if not any(shutil.which(name) for name in ("g++", "gcc", "cc", "clang")):
         raise UserError("no C compiler was found, which TVM needs to link the kernels", "install gcc or clang")
-    builder = ms.builder.LocalBuilder(
-        max_workers=len(os.sched_getaffinity(0)), timeout_sec=_BUILD_TIMEOUT_S,
-        f_build=cuda_library.build_batch if machine["kind"] == "cuda" else worker.build_batch, f_export=_link,
-    )  # fmt: skip
+    batch = cuda_library.build_batch if machine["kind"] == "cuda" else worker.build_batch
+    builder = Builder(batch, worker.link, _BUILD_TIMEOUT_S)
 
     def build(groups: list[tuple[Kernel, ...]]) -> list[Built]:
-        inputs = [ms.builder.BuilderInput(_module(group, machine), target) for group in groups]
-        return [_read(group, result) for group, result in zip(groups, builder.build(inputs), strict=True)]
+        batches = builder.build([_module(group, machine) for group in groups], target)
+        return [_read(group, result) for group, result in zip(groups, batches, strict=True)]
 
     total = done + len(kernels)
     for group_list in _waves(kernels):
@@ -86,19 +81,11 @@ def _module(group: tuple[Kernel, ...], machine: dict[str, Any]) -> tvm.IRModule:
     return tvm.IRModule(lowered).with_attr("globalsel_batch", json.dumps(spec))
 
 
-def _link(module: tvm.runtime.Module) -> str:
-    """TVM builder's ``f_export``: linked here, because the target machine has no linker."""
-    path = Path(tempfile.mkdtemp(prefix="globalsel-")) / "kernels.so"
-    module.export_library(str(path), options=["-s"])
-    return str(path)
-
-
-def _read(group: tuple[Kernel, ...], result: Any) -> Built:
-    if result.error_msg is not None:
-        lines = [line.strip() for line in str(result.error_msg).splitlines() if line.strip()]
+def _read(group: tuple[Kernel, ...], batch: BuiltBatch) -> Built:
+    if batch.library is None:
+        lines = [line.strip() for line in str(batch.failure).splitlines() if line.strip()]
         return Built(group, None, f"not built: {lines[-1] if lines else 'unknown error'}"[:500])
-    path = Path(str(result.artifact_path))
     try:
-        return Built(group, path.read_bytes())
+        return Built(group, batch.library.read_bytes())
     finally:
-        shutil.rmtree(path.parent, ignore_errors=True)
+        shutil.rmtree(batch.library.parent, ignore_errors=True)

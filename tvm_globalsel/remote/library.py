@@ -45,8 +45,8 @@ _SINK = 2 * (PROBES_AFTER[1] + 2)
 STAMPS = _SINK + 1
 
 
-def build(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runtime.Module:
-    """TVM builder's ``f_build``: the kernels of a batch and what goes with them."""
+def build(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
+    """The kernels of a batch and what goes with them."""
     functions = worker.scheduled(mod, target)
     spec = json.loads(str(mod.attrs["globalsel_batch"]))
     flushed = FLUSH in functions
@@ -62,7 +62,7 @@ def build(mod: tvm.IRModule, target: tvm.target.Target, params: Any) -> tvm.runt
 
 
 def export(module: tvm.runtime.Module) -> str:
-    """TVM builder's ``f_export``: a linked library. ``CXX`` names the linker, for another instruction set than here."""
+    """A linked library. ``CXX`` names the linker, for another instruction set than here."""
     path = Path(tempfile.mkdtemp()) / FILE
     module.export_library(str(path))
     return str(path)

@@ -20,7 +20,7 @@ from tvm_globalsel.search.predict import Predictor
 from tvm_globalsel.search.space import Space
 
 #: Rivals measured again at the end, how often, and the part of the budget kept for that.
-_MOST_REPEATED = 32
+_MOST_REPEATED = 16
 _REPETITIONS = 3
 _SPARE = 0.9
 

@@ -1,17 +1,18 @@
 """Solve on optimistic costs, measure what the optimistic plans use, repeat until nothing unmeasured can matter.
 
 A round predicts all unmeasured candidates, solves the network exactly for the predictions' medians, their low quantiles
-and random draws from their distributions (Thompson sampling; Thompson, Biometrika 1933), and measures the candidates
-that these plans use. It ends when the draws improve the incumbent, the best plan of measured candidates, by no more
-than the tolerance on average: that is the expected gain from measuring all that is left (the value of perfect
-information; Howard, "Information value theory", 1966). The hard bounds alone would prove far less: most kernels
-never come near the roofline, so that ruling them out takes a measurement of nearly every candidate.
+and random draws from their distributions (Thompson sampling; Thompson, Biometrika 1933), and measures those candidates
+of these plans that would gain most over what has been measured. It ends when the draws improve the incumbent, the best
+plan of measured candidates, by no more than the tolerance on average: that is the expected gain from measuring all that
+is left (the value of perfect information; Howard, "Information value theory", 1966). The hard bounds alone
+would prove far less: most kernels never come near the roofline, so that ruling them out takes a measurement of nearly
+every candidate.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +34,14 @@ _REOPENED = 3.0
 
 #: Measures requests into the log: (requests, whether they are needed for any plan at all).
 Measure = Callable[[list[Request], bool], Tuning]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Costs as they may be, and the best plan if they are that."""
+
+    costs_s: np.ndarray
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -79,32 +88,43 @@ class Search:
         """Of all candidates, from the whole log."""
         return self._predictor.estimate(self._log)
 
-    def draws(self, estimate: Estimate) -> list[Plan]:
-        """The best plans for the medians, for the low quantiles, and for random draws from all distributions."""
+    def guesses(self, estimate: Estimate) -> list[Guess]:
+        """For the medians, for the low quantiles, and for random draws from all distributions."""
         known = self.known_s()
         rng = np.random.default_rng(0)  # the same draws every time: what is decided depends on the log alone
         costs = [estimate.median_s, estimate.low_s]
         costs += [estimate.draw(rng) for _ in range(_DRAWS)]
-        plans = [self._best(np.where(np.isnan(known), cost, known)) for cost in costs]
-        return [plan for plan in plans if plan is not None]
+        costs = [np.where(np.isnan(known), cost, known) for cost in costs]
+        return [Guess(cost, plan) for cost in costs if (plan := self._best(cost)) is not None]
 
-    def batch(self, plans: list[Plan], estimate: Estimate, most: int) -> list[int]:
-        """Unmeasured candidates of :meth:`draws`: of the median plan, of the optimistic one, then by occurrence.
+    def batch(self, guesses: list[Guess], estimate: Estimate, most: int) -> list[int]:
+        """Unmeasured candidates of the plans, those first from which most is to be gained over all guesses.
 
-        A batch that would be too small to be worth a round is filled with those of the least regret.
+        As long as there is no plan at all, that of the medians comes first, and whole. A batch too small to be worth a
+        round is filled with candidates of the least regret.
         """
-        known = self.known_s()
-        counts = Counter(kernel for plan in plans for kernel in plan.used if np.isnan(known[kernel]))
-        for plan, first in zip(plans[:2], (2, 1), strict=False):
-            counts.update({kernel: first * len(plans) for kernel in plan.used if np.isnan(known[kernel])})
-        chosen = [kernel for kernel, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+        known, incumbent = self.known_s(), self.incumbent()
+        gains_s: dict[int, float] = defaultdict(float)
+        for guess in guesses:
+            unmeasured = [kernel for kernel in guess.plan.used if np.isnan(known[kernel])]
+            # what a plan gains by layouts that fit, it gains by all of its kernels together
+            common_s = (incumbent.cost_s - guess.plan.cost_s) / len(unmeasured) if incumbent and unmeasured else 0.0
+            for kernel in unmeasured:
+                gains_s[kernel] += max(0.0, common_s) + self._gain_s(kernel, float(guess.costs_s[kernel]), known)
+        needed = guesses[0].plan.used & gains_s.keys() if incumbent is None else frozenset()
+        chosen = sorted(gains_s, key=lambda kernel: (kernel not in needed, -gains_s[kernel], kernel))
         if len(chosen) < _LEAST_BATCH:
             regret = self._space.regrets(np.where(np.isnan(known), estimate.low_s, known))
             regret[~np.isnan(known)] = np.inf
             others = [int(k) for k in np.argsort(regret, kind="stable") if np.isfinite(regret[k])]
-            chosen += [k for k in others if k not in counts][: _LEAST_BATCH - len(chosen)]
-        needed = sum(bool(np.isnan(known[kernel])) for kernel in plans[0].used)  # never half a plan
-        return chosen[: max(most, needed)]
+            chosen += [k for k in others if k not in gains_s][: _LEAST_BATCH - len(chosen)]
+        return chosen[: max(most, len(needed))]
+
+    def _gain_s(self, kernel: int, cost_s: float, known_s: np.ndarray) -> float:
+        """By how much it is faster than the fastest measured kernel of its task; all of its cost if there is none."""
+        rivals = known_s[self._space.rivals(kernel)]
+        measured = rivals[np.isfinite(rivals)]
+        return self._space.uses(kernel) * max(0.0, float(measured.min()) - cost_s if len(measured) else cost_s)
 
     def proven_gap(self, incumbent: Plan) -> float:
         """With every unmeasured candidate at its sound bound."""
@@ -113,9 +133,9 @@ class Search:
         return relative_gap(incumbent.cost_s, best.cost_s) if best else 0.0
 
     @staticmethod
-    def estimated_gap(incumbent: Plan, draws: list[Plan]) -> float:
+    def estimated_gap(incumbent: Plan, guesses: list[Guess]) -> float:
         """The mean improvement of the random draws."""
-        gaps = [relative_gap(incumbent.cost_s, plan.cost_s) for plan in draws[2:]]
+        gaps = [relative_gap(incumbent.cost_s, guess.plan.cost_s) for guess in guesses[2:]]
         return float(np.mean(gaps)) if gaps else 0.0
 
     def run(
@@ -135,11 +155,12 @@ class Search:
             if incumbent is not None and (clock() - start >= budget_s or stop()):
                 break
             estimate = self.estimate()
-            plans = self.draws(estimate)
+            guesses = self.guesses(estimate)
             enough = tolerance if rounds else _REOPENED * tolerance
-            if incumbent is not None and (gap := self.estimated_gap(incumbent, plans)) <= enough:
+            if incumbent is not None and (gap := self.estimated_gap(incumbent, guesses)) <= enough:
                 return self.found(tuning, rounds, gap)
-            batch = self.batch(plans, estimate, _MOST_BATCH if incumbent else self._first_batch) if plans else []
+            most = _MOST_BATCH if incumbent else self._first_batch
+            batch = self.batch(guesses, estimate, most) if guesses else []
             if not batch:
                 break
             done = measure([self._space.requests[kernel] for kernel in batch], incumbent is None)
@@ -159,6 +180,6 @@ class Search:
         if incumbent is None:
             return Found(tuning, rounds, np.inf, None, None, len(known), unmeasured)
         if estimated is None:
-            estimated = self.estimated_gap(incumbent, self.draws(self.estimate())) if unmeasured else 0.0
+            estimated = self.estimated_gap(incumbent, self.guesses(self.estimate())) if unmeasured else 0.0
         proven = self.proven_gap(incumbent) if unmeasured else 0.0
         return Found(tuning, rounds, incumbent.cost_s, proven, estimated, len(known), unmeasured)

@@ -2,13 +2,15 @@
 
 The trees predict the logarithm of time over a typical multiple of the bound, so that a candidate unlike all others is
 guessed from its bound. Two quantiles are fitted, a low one and the median. How far apart they must be is found by
-leaving out parts of the data (conformalised quantile regression: Romano, Patterson and Candes, NeurIPS 2019): the
-spread is scaled until the held-out records lie above their low quantile as often as they should.
+leaving out parts of the data: by how much the held-out records miss their median, in multiples of the fitted distance,
+is kept as it is, one sample of it drawn for each candidate (split conformal prediction: Lei et al., JASA 2018). Most
+predictions are far better than a normal distribution with the same variance says, and some far worse.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -29,29 +31,34 @@ _LOW_DEVIATIONS = 1.2816
 _FEWEST_RECORDS = 24
 _MOST_RECORDS = 3000
 _TREES, _DEPTH, _RATE, _FOLDS = 100, 5, 0.15, 3
-#: Deviation of the logarithm: the least that is believed of any prediction, and what is assumed without data. With a
-#: least spread of 0.02 made-up networks ended up to 16 % off the optimum at an estimated gap below 1 %, with 0.1 none.
-_LEAST_SPREAD, _BLIND_SPREAD = 0.1, 0.5
-_WIDEST = 2.5
-#: Part of a prediction's variance that is taken as common to the variants of one family on one task.
-_SHARED = 0.3
+#: Deviation of the logarithm: the least that is believed of any prediction, and what is assumed without data.
+_LEAST_SPREAD, _BLIND_SPREAD = 0.03, 0.5
+_WIDEST = 4.0
+#: How often variants of one family on one task err alike: held-out residuals of them correlate by 0.1-0.3, its square.
+_SHARED = 0.5
 #: Factor on the deviations of a variant never seen, and how many records it takes to forget it.
-_UNKNOWN, _DOUBT = 3.0, 3.0
+_UNKNOWN, _DOUBT = 1.5, 3.0
+#: A normal distribution's deviation over the median of its absolute values.
+_NORMAL = 1.4826
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of candidates ``(n,)``: sound bound and median in seconds, and the deviation of the median's logarithm."""
+    """Of candidates ``(n,)``: sound bound and median in seconds, and the deviation of the median's logarithm.
+
+    ``misses``, of any length, are samples of (logarithm of the truth over the median) in deviations.
+    """
 
     bound_s: np.ndarray
     median_s: np.ndarray
     spread: np.ndarray
     kin: np.ndarray
+    misses: np.ndarray
 
     @property
     def low_s(self) -> np.ndarray:
         """The low quantile, or the bound where that is higher."""
-        return self.at(np.full(len(self.spread), -_LOW_DEVIATIONS))
+        return self.at(np.full(len(self.spread), np.quantile(self.misses, LOW_QUANTILE)))
 
     def at(self, deviations: np.ndarray) -> np.ndarray:
         """Seconds that many deviations from the median, not below the bound."""
@@ -59,10 +66,10 @@ class Estimate:
         return np.maximum(self.bound_s, self.median_s * np.exp(cut * self.spread))
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Seconds as they may turn out: relatives (``kin``) err together for the most part."""
-        shared = rng.standard_normal(int(self.kin.max(initial=0)) + 1)[self.kin]
-        own = rng.standard_normal(len(self.spread))
-        return self.at(math.sqrt(_SHARED) * shared + math.sqrt(1 - _SHARED) * own)
+        """Seconds as they may turn out; relatives (``kin``) may err together."""
+        shared = rng.choice(self.misses, int(self.kin.max(initial=0)) + 1)[self.kin]
+        own = rng.choice(self.misses, len(self.spread))
+        return self.at(np.where(rng.random(len(self.spread)) < _SHARED, shared, own))
 
 
 @dataclass(frozen=True)
@@ -92,16 +99,18 @@ class Predictor:
         """From all records of this device; from the bounds where they are too few."""
         rows = [(row, record.cost_s) for record in records if (row := self._learn(record)) is not None][-_MOST_RECORDS:]
         if len(rows) < _FEWEST_RECORDS:
-            return Estimate(self.bound_s, self._guess_s, np.full(len(self.bound_s), _BLIND_SPREAD), self._kin)
+            blind = np.full(len(self.bound_s), _BLIND_SPREAD)
+            return Estimate(self.bound_s, self._guess_s, blind, self._kin, _normal_sample())
         y = np.array([math.log(cost_s / row.guess_s) for row, cost_s in rows])
         relatives = Relatives([row.kin for row, _ in rows], y)
         x = _with(np.array([row.features for row, _ in rows]), relatives.leave_one_out)
         model = _train(x, y)
         own = np.array([relatives.of(row.kin) for row in self._candidates])
         median, spread = _quantiles(model, _with(np.array([row.features for row in self._candidates]), own))
-        factors = _calibration(x, y, [row.kin.variant for row, _ in rows])
-        spread = np.array([factors.get(row.kin.variant, _UNKNOWN) for row in self._candidates]) * spread
-        return Estimate(self.bound_s, self._guess_s * np.exp(median), np.maximum(_LEAST_SPREAD, spread), self._kin)
+        calibration = _calibrated(x, y, [row.kin.variant for row, _ in rows])
+        spread *= [calibration.of(row.kin.variant) for row in self._candidates]
+        median_s = self._guess_s * np.exp(median)
+        return Estimate(self.bound_s, median_s, np.maximum(_LEAST_SPREAD, spread), self._kin, calibration.misses)
 
     def _row(self, task: Task, variant: Variant, weights: str) -> _Row:
         bound_s = self._rates.bound_s(task, variant, weights)
@@ -150,17 +159,44 @@ def _quantiles(model: xgboost.Booster, x: np.ndarray) -> tuple[np.ndarray, np.nd
     return x[:, -1] + median, np.maximum(_LEAST_SPREAD, (median - low) / _LOW_DEVIATIONS)
 
 
-def _calibration(x: np.ndarray, y: np.ndarray, variants: list[str]) -> dict[str, float]:
-    """For each variant, the factor on the deviations that the records left out ask for."""
+@dataclass(frozen=True)
+class _Calibration:
+    """How predictions miss: the factor on the deviations of each variant, and samples in multiples of that."""
+
+    factors: dict[str, float]
+    unknown: float
+    misses: np.ndarray
+
+    def of(self, variant: str) -> float:
+        """The factor; a larger one for a variant without records."""
+        return self.factors.get(variant, self.unknown)
+
+
+def _calibrated(x: np.ndarray, y: np.ndarray, variants: list[str]) -> _Calibration:
+    """From records that are left out in turn."""
     order = np.random.default_rng(0).permutation(len(y))
     off = np.zeros(len(y))
     for fold in range(_FOLDS):
         left_out = order[fold::_FOLDS]
         kept = np.setdiff1d(order, left_out)
         median, spread = _quantiles(_train(x[kept], y[kept]), x[left_out])
-        off[left_out] = (median - y[left_out]) / spread
+        off[left_out] = (y[left_out] - median) / spread
+    unknown = _UNKNOWN * _deviation(off)
+    names = np.array(variants)
     factors = {}
     for name in set(variants):
-        own = off[np.array(variants) == name]
-        factors[name] = math.sqrt((_DOUBT * _UNKNOWN**2 + float((own**2).sum())) / (_DOUBT + len(own)))
-    return factors
+        own = off[names == name]
+        # a mean of logarithms: a few wild records do not make a variant unpredictable, they are among the misses
+        known = len(own) * math.log(_deviation(own))
+        factors[name] = math.exp((_DOUBT * math.log(unknown) + known) / (_DOUBT + len(own)))
+    return _Calibration(factors, unknown, off / [factors[name] for name in variants])
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Robust: of the middle half. Not much less than 1, because a handful may agree by chance."""
+    return max(0.2, _NORMAL * float(np.median(np.abs(values))))
+
+
+def _normal_sample() -> np.ndarray:
+    """A normal distribution's quantiles."""
+    return np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 100) for i in range(100)])

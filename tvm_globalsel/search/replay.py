@@ -14,8 +14,8 @@ from tvm_globalsel.log import Context, Record, TuningLog, make_record
 from tvm_globalsel.measure import Request, Tuning
 from tvm_globalsel.record import ALONE
 
-#: What a call of the builder costs before its first kernel: its worker processes start and import TVM.
-ROUND_S = 3.0
+#: What a round costs beside its kernels: processes of the builder wait for the last one.
+ROUND_S = 0.5
 #: A pause longer than this between two lines of a log was not spent on measuring.
 _PAUSE_S = 120.0
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from te_kernels.task import TransformTask
-from te_kernels.variant import Variant
 from tvm_globalsel.candidates import Candidates
 from tvm_globalsel.demands import Demands, restrict
 from tvm_globalsel.graph import Network
@@ -138,6 +137,6 @@ class Space:
         kernels = self._of_move[key] if key in self._of_move else self._of_task[key]
         return kernels[kernels != _FREE]
 
-    def variant(self, candidate: int) -> Variant:
-        """What the candidate runs."""
-        return self.requests[candidate].variant
+    def uses(self, candidate: int) -> int:
+        """How many operators have its task; 1 for a transform."""
+        return max(1, self._task_keys.count(self.requests[candidate].task.key))
