@@ -69,7 +69,7 @@ def test_roofline_names_what_binds() -> None:
 
 def test_json_has_exactly_the_agreed_keys() -> None:
     layer = Layer(ConvTask(1, 8, 7, 7, 8, 3, 3, pad=(1, 1, 1, 1)), "t")
-    kernel = Kernel("direct_nchwc", "direct_nchwc[p=1]", "NCHW -> NCHW", ("any", "direct"), 200.0)
+    kernel = Kernel("direct_nchwc", "direct_nchwc[p=1]", "NCHW -> NCHW", ("any", "direct"), 200.0, 240.0)
     peers = (PeerResult("onnxruntime", 80.0, 100.0), PeerResult("ncnn", 90.0, None))
     results = [Result(layer, (kernel,), peers, ()), Result(layer, (), (), ())]
     written = as_json(results, 250.0)

@@ -18,7 +18,12 @@ from tvm.support.popen_pool import PopenPoolExecutor, StatusKind
 KernelBuild = Callable[[tvm.IRModule, tvm.target.Target], tvm.runtime.Module]
 Export = Callable[[tvm.runtime.Module], str]
 
-_BATCHES_OF_A_PROCESS = 24
+_BATCHES_OF_A_PROCESS = 64
+
+
+def processes() -> int:
+    """How many batches are built at a time."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Builder:
         self._work = build, export
         self._timeout_s = timeout_s
         self._pool = PopenPoolExecutor(
-            max_workers=len(os.sched_getaffinity(0)), timeout=timeout_s, initializer=initializer,
+            max_workers=processes(), timeout=timeout_s, initializer=initializer,
             maximum_process_uses=_BATCHES_OF_A_PROCESS,
         )  # fmt: skip
 

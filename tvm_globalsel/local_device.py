@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -44,8 +43,6 @@ class LocalDevice:
                     yield job, [worker.SKIPPED] * job.kernels
                 else:
                     yield job, self._run(job, skip)
-            if job.library is not None:
-                shutil.rmtree(job.library.parent, ignore_errors=True)
 
     def _run(self, job: Job, skip: list[int]) -> Outcome:
         text = json.dumps({**job.spec, "skip": skip})

@@ -25,7 +25,7 @@ def lower(selected: Selected, dump: Dump | None = None) -> tvm.IRModule:
     return lowered
 
 
-def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Selected, tvm.IRModule]:
+def fit(selected: Selected, dump: Dump | None = None) -> tuple[Selected, tvm.IRModule]:
     """The lowered plan, under ``--max-memory`` another one should addresses need more than what the model counts.
 
     The selection counts what is live. Memory that is made early for a concatenation in place, or lost between
@@ -47,6 +47,6 @@ def fit(selected: Selected, solver: str, dump: Dump | None = None) -> tuple[Sele
         if excess <= 0 or tightened.max_memory_bytes is None:
             return dataclasses.replace(selected, arena_bytes=arena, kernels=KernelNames(lowered)), lowered
         tightened = dataclasses.replace(tightened, max_memory_bytes=tightened.max_memory_bytes - excess)
-        solution = answer(selected.network, selected.costs, problem, tightened, solver)
+        solution = answer(selected.network, selected.costs, problem, tightened, selected.solver)
         again = interpret(selected.network, selected.costs, problem, solution)
         selected = dataclasses.replace(selected, selection=again)

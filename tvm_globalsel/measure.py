@@ -8,6 +8,7 @@ kernels are measured one by one, so that only the guilty one becomes an error re
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -24,13 +25,16 @@ from te_kernels.task import OpaqueTask, Task
 from te_kernels.variant import Variant
 from tvm_globalsel import worker, worker_process
 from tvm_globalsel.background import run_interruptible, scratch_folder, stopping
-from tvm_globalsel.builder import Builder
+from tvm_globalsel.builder import Builder, processes
 from tvm_globalsel.jobs import Device, Job, Outcome
+from tvm_globalsel.libraries import Libraries, drop
 from tvm_globalsel.local_device import LocalDevice
 from tvm_globalsel.log import Context, Record, TuningLog, make_record
 from tvm_globalsel.turn import Turn
 
-_KERNELS_PER_BATCH = 8
+#: Few kernels share the cost of a module; many leave processes of the builder without work at the end of a wave.
+_FEWEST_PER_BATCH, _KERNELS_PER_BATCH = 4, 8
+_BATCHES_PER_PROCESS = 4
 _BATCHES_PER_WAVE = 12
 _BUILD_TIMEOUT_S = 90.0
 _RUN_TIMEOUT_S = 40.0
@@ -72,6 +76,7 @@ class Measurer:
         self.context = context
         self._device = device or LocalDevice(_RUN_TIMEOUT_S)
         self._builder: Builder | None = None
+        self._libraries = Libraries()
         self._turns: dict[Path | None, Turn] = {}
 
     def measure(
@@ -81,9 +86,14 @@ class Measurer:
         """Measure all requests and hand each batch's records to ``keep`` as soon as it has run.
 
         Failures become records with an error; nothing is raised for them. With ``log``, tuners that share it take
-        turns, and what another has measured by then is not measured again (unless ``again`` asks for just that).
+        turns, and what another has measured by then is not measured again (unless ``again`` asks for just that; then
+        kernels that this process has built are not built again).
         """
-        batches = [requests[i : i + _KERNELS_PER_BATCH] for i in range(0, len(requests), _KERNELS_PER_BATCH)]
+        if again:
+            requests = self._once_more(requests, keep, log)
+        even = math.ceil(len(requests) / _BATCHES_PER_PROCESS / processes())
+        size = min(_KERNELS_PER_BATCH, max(_FEWEST_PER_BATCH, even))
+        batches = [requests[i : i + size] for i in range(0, len(requests), size)]
         with closing(self._outcomes(batches, log, again)) as outcomes:  # whatever ends it, the turn is given up
             for batch, outcome in outcomes:
                 if isinstance(outcome, str):  # something took the whole process down: find out what, one at a time
@@ -97,6 +107,36 @@ class Measurer:
                 if stopping():  # workers were killed, which is no fault of the kernels
                     return
                 keep([self._record(r, x) for r, x in zip(batch, results, strict=True) if not x.get("skipped")])
+
+    def _once_more(
+        self, requests: list[Request], keep: Callable[[list[Record]], None], log: TuningLog | None
+    ) -> list[Request]:
+        """Measure those again whose libraries are still there; returns the others."""
+        wanted: dict[Path | None, tuple[Job, dict[int, Request]]] = {}
+        others = []
+        for request in requests:
+            found = self._libraries.find(self._key(request))
+            if found is None:
+                others.append(request)
+            else:
+                job, index = found
+                wanted.setdefault(job.library, (job, {}))[1][index] = request
+
+        def rest(job: Job) -> list[int]:
+            return [index for index in range(job.kernels) if index not in wanted[job.library][1]]
+
+        for job, outcome in self._device.run([job for job, _ in wanted.values()], rest, self._turn(log)):
+            if stopping():
+                return []
+            chosen = wanted[job.library][1]
+            if isinstance(outcome, str):
+                others += chosen.values()
+            else:
+                keep([self._record(request, outcome[index]) for index, request in chosen.items()])
+        return others
+
+    def _key(self, request: Request) -> str:
+        return self.context.key(request.task, request.variant)
 
     def _record(self, request: Request, result: dict[str, Any]) -> Record:
         error = result.get("error")
@@ -115,20 +155,24 @@ class Measurer:
         """Build batches together and run each; in any order."""
         specs = [self._spec(batch) for batch in batches]
         modules = [self._module(batch, spec) for batch, spec in zip(batches, specs, strict=True)]
-        built = self._started().build(modules, self.target)
+        built = self._started().build(modules, self.target) if modules else []
         jobs = [Job(number, specs[number], one.library, one.failure) for number, one in enumerate(built)]
 
         def known(job: Job) -> list[int]:
             if log is None or again:
                 return []
             log.refresh()
-            keys = [self.context.key(r.task, r.variant) for r in batches[job.number]]
-            return [i for i, key in enumerate(keys) if log.get(key) is not None]
+            return [i for i, request in enumerate(batches[job.number]) if log.get(self._key(request)) is not None]
 
         for job, outcome in self._device.run(jobs, known, self._turn(log)):
             if stopping():
                 return
-            yield batches[job.number], _summary(outcome) if isinstance(outcome, str) else outcome
+            if isinstance(outcome, str):
+                drop(job)
+                yield batches[job.number], _summary(outcome)
+            else:
+                self._libraries.keep(job, [self._key(request) for request in batches[job.number]])
+                yield batches[job.number], outcome
 
     def _turn(self, log: TuningLog | None) -> Turn:
         path = log.path if log is not None else None

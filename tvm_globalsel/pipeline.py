@@ -77,7 +77,7 @@ def compile(
     dump = Dump(options.dump_dir)
     dump.module("1-imported", imported.module)
     selected = select(imported.module, options, imported.names, progress, say, dump, label)
-    selected, lowered = fit(selected, options.solver, dump)
+    selected, lowered = fit(selected, dump)
     say("building and exporting the module")
     built = build_apart(lowered, selected.target)
 

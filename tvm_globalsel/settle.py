@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_globalsel.apart import answer_of
 from tvm_globalsel.build import Built, build_apart
 from tvm_globalsel.deploy import deploy
 from tvm_globalsel.device import device_name
@@ -30,7 +28,6 @@ from tvm_globalsel.selected import Selected, solved
 _LEAST_TURNS, _MOST_TURNS, _AGREEMENT = 2, 6, 1.03
 #: Inferences of a profile: this many seconds of them, within limits.
 _PROFILE_S, _FEWEST, _MOST = 0.5, 5, 40
-_TIMEOUT_S = 600.0
 
 
 def refuse_elsewhere(options: Options) -> None:
@@ -69,7 +66,7 @@ def settle(
                 return again, built
             now_s = plan_cost(selection.problem, before.choice)
             say(f"{now_s * 1e3:.3f} ms inside of the network; building a plan of {after.cost_s * 1e3:.3f} ms")
-            selected, lowered = fit(again, selected.solver)
+            selected, lowered = fit(again)
             built = build_apart(lowered, selected.target)
             if now_s - after.cost_s <= tolerance * now_s:
                 break
@@ -119,12 +116,4 @@ def _records(selected: Selected) -> dict[str, Record]:
 def _profiled(folder: Path, expected_s: float) -> dict[str, Any]:
     """One profile, by a process that loads no compiler."""
     repeat = max(_FEWEST, min(_MOST, int(_PROFILE_S / max(expected_s, 1e-6))))
-    done = subprocess.run(
-        [sys.executable, "-m", "tvm_globalsel", "profile", str(folder), "--repeat", str(repeat), "--json"],
-        capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
-    )  # fmt: skip
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UserError(f"the network was built but cannot be profiled: {said}", "compile without --refine")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return answer_of("profile", folder, "--repeat", repeat)

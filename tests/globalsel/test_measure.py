@@ -40,10 +40,15 @@ log = TuningLog(Path(sys.argv[1]))
 measurer = measure.Measurer(target, machine, context)
 first = measure.tune(requests, log, measurer, 300.0)
 again = measure.tune(requests, TuningLog(Path(sys.argv[1])), measurer, 300.0)
+measurer._builder = None  # once more, without a compiler
+measurer._started = lambda: 1 / 0
+once_more = []
+measurer.measure(requests[:1], once_more.extend, log, again=True)
 records = {r.variant.name: log.get(context.key(task, r.variant)) for r in requests}
 print(json.dumps({
     "measured": [first.measured, again.measured, again.known],
     "scratch": [p.name for p in Path(tempfile.gettempdir()).glob(f"globalsel-tuning-{os.getpid()}-*/**/*.so")],
+    "once_more": [[r.variant, r.error, len(r.costs_s)] for r in once_more],
     "errors": {name: record.error for name, record in records.items()},
     "finite": {name: record.cost_s < float("inf") for name, record in records.items()},
 }))
@@ -59,7 +64,8 @@ def test_every_way_to_fail_becomes_a_record(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["measured"] == [7, 0, 7]
-    assert result["scratch"] == []  # built, run, removed
+    assert result["scratch"] == ["kernels.so"]  # of the one that ran
+    assert result["once_more"] == [["test_correct", None, 5]]
     errors = result["errors"]
     assert errors["test_correct"] is None
     assert "wrong result: relative error 1" in errors["test_wrong"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from te_kernels.machine import describe, host_target
@@ -31,16 +33,16 @@ def test_winograd_counts_its_own_products() -> None:
         tiles = math.ceil(56 / m) ** 2
         assert variant.arithmetic(task) == 2 * (m + 2) ** 2 * tiles * 64 * 64 < task.flops
     direct = next(v for v in candidates_for(task, MACHINE).variants if v.family == "direct")
-    assert RATES.bound_s(task, direct, "cache") == pytest.approx(task.flops * RATES.flop_s)
+    assert RATES.bound_s(bounds.units(task, direct, "cache")) == pytest.approx(task.flops * RATES.flop_s)
 
 
 def test_bytes_bound_what_has_no_multiplications() -> None:
     task = TransformTask((1, 64, 56, 56), "NCHW", "NHWC")
     variant = candidates_for(task, MACHINE).variants[0]
-    assert RATES.bound_s(task, variant, "cache") == 2 * 4 * 64 * 56 * 56 * RATES.near_byte_s
+    assert RATES.bound_s(bounds.units(task, variant, "cache")) == 2 * 4 * 64 * 56 * 56 * RATES.near_byte_s
     strided = ConvTask(1, 64, 56, 56, 1, 1, 1, stride=(2, 2))  # three quarters of the input are never read
     direct = candidates_for(strided, MACHINE).variants[0]
-    assert RATES.bound_s(strided, direct, "cache") < 4 * 64 * 56 * 56 * RATES.near_byte_s / 2
+    assert RATES.bound_s(bounds.units(strided, direct, "cache")) < 4 * 64 * 56 * 56 * RATES.near_byte_s / 2
 
 
 def test_rates_are_measured_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,15 @@ def test_rates_are_measured_once_a_machine(tmp_path: Path, monkeypatch: pytest.M
     nonsense = TuningLog()
     nonsense.append([machine_record(CONTEXT, "fma", "flop", "x", (0.0,))])
     assert bounds.machine_rates(nonsense, target, MACHINE, CONTEXT) == first and len(calls) == 2
+
+
+def test_what_was_measured_contradicts_no_bound() -> None:
+    needs = np.array([[1e6, 1e3, 1e4, 0.0], [1e6, 1e5, 0.0, 0.0], [0.0, 1e4, 0.0, 1e6]])
+    measured_s = np.array([np.inf, np.nan, 0.5 * RATES.memory_byte_s * 1e6])
+    raised = RATES.raised(needs, measured_s)
+    assert raised.memory_byte_s == pytest.approx(0.5 * RATES.memory_byte_s)
+    assert dataclasses.replace(raised, memory_byte_s=RATES.memory_byte_s) == RATES
+    assert (raised.bound_s(needs)[2] <= measured_s[2]) and raised.bound_s(needs)[0] == RATES.bound_s(needs)[0]
 
 
 def test_probes_run_here() -> None:

@@ -14,7 +14,7 @@ from te_kernels import check
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Variant
-from tvm_globalsel.bench.gauge import Bandwidth, Gauge
+from tvm_globalsel.bench.gauge import Bandwidth, Gauge, Timing
 from tvm_globalsel.bench.kernels import GROUPS, Leaders, Running
 from tvm_globalsel.bench.layers import Layer
 from tvm_globalsel.bench.peers import Peer, write_layer
@@ -24,13 +24,17 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Kernel:
-    """One of our kernels; its rate counts the direct algorithm's FLOPs, whatever the algorithm."""
+    """One of our kernels; its rate counts the direct algorithm's FLOPs, whatever the algorithm.
+
+    ``beside_gflops`` is the FMA probe's rate right before and after: what the clock allowed at that moment.
+    """
 
     variant: str
     label: str
     layouts: str
     groups: tuple[str, ...]
     gflops: float
+    beside_gflops: float
 
 
 @dataclass(frozen=True)
@@ -73,21 +77,19 @@ def play(
         write_layer(case, Path(folder))
         for peer in peers:
             peer.load(Path(folder))
-        ours: list[list[float]] = [[] for _ in kernels]
+        ours: list[list[Timing]] = [[] for _ in kernels]
         calls: dict[str, list[float]] = {peer.engine: [] for peer in peers}
         cores: dict[str, list[float]] = {peer.engine: [] for peer in peers}
         for _ in range(rounds):
-            for kernel, seconds in zip(kernels, ours, strict=True):
-                seconds.append(gauge.timed(kernel.block_s).seconds)
+            for kernel, timings in zip(kernels, ours, strict=True):
+                timings.append(gauge.timed(kernel.block_s))
             for peer in peers:
                 if peer.error is None:
                     calls[peer.engine].append(gauge.timed(peer.call_s, peer.last_cpu_share).seconds)
                 if peer.error is None:
                     cores[peer.engine].append(gauge.timed(peer.kernel_s, peer.last_cpu_share).seconds)
     notes += [f"{peer.engine}: {peer.error}" for peer in peers if peer.error is not None]
-    timed = [
-        _kernel(task, kernel.variant, _gflops(task, seconds)) for kernel, seconds in zip(kernels, ours, strict=True)
-    ]
+    timed = [_kernel(task, kernel.variant, timings) for kernel, timings in zip(kernels, ours, strict=True)]
     results = [
         PeerResult(p.engine, _gflops(task, calls[p.engine]), _gflops(task, cores[p.engine]) or None)
         for p in peers
@@ -102,9 +104,11 @@ def _gflops(task: ConvTask, seconds: list[float]) -> float:
     return task.flops / median(seconds) / 1e9 if seconds else 0.0
 
 
-def _kernel(task: ConvTask, variant: Variant, gflops: float) -> Kernel:
+def _kernel(task: ConvTask, variant: Variant, timings: list[Timing]) -> Kernel:
     groups = tuple(name for name, belongs in GROUPS.items() if belongs(task, variant))
-    return Kernel(variant.name, variant.label, str(variant.layouts(task)), groups, gflops)
+    gflops = _gflops(task, [timing.seconds for timing in timings])
+    beside_gflops = median(timing.probe_gflops for timing in timings)
+    return Kernel(variant.name, variant.label, str(variant.layouts(task)), groups, gflops, beside_gflops)
 
 
 @dataclass(frozen=True)

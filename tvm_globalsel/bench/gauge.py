@@ -46,7 +46,7 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median of a block in seconds, and the lower of the two probe rates around it, in GFLOP/s."""
+    """Median of a block in seconds, and the mean of the two probe rates around it, in GFLOP/s."""
 
     seconds: float
     probe_gflops: float
@@ -96,7 +96,7 @@ class Gauge:
     def undisturbed(
         self, block: Callable[[], _Block], cpu_share: Callable[[], float] | None = None
     ) -> tuple[_Block, float]:
-        """What ``block`` returns in that attempt, and the lower of the two probe rates around it, in GFLOP/s."""
+        """What ``block`` returns in that attempt, and the mean of the two probe rates around it, in GFLOP/s."""
         attempts: list[tuple[float, _Block, float]] = []
         for _ in range(_ATTEMPTS):
             near = self._handoff.wait()
@@ -104,15 +104,15 @@ class Gauge:
             wall, cpu = time.perf_counter(), time.process_time()
             result = block()
             share = (time.process_time() - cpu) / (time.perf_counter() - wall) if cpu_share is None else cpu_share()
-            rate = min(before, self.probe_gflops())
+            after = self.probe_gflops()
             apart = self._handoff.disturbance() if near else 1.0
-            undisturbed = min(rate / self.peak_gflops / UNDISTURBED, share / _CPU_SHARE, 1 / apart)
-            attempts.append((undisturbed, result, rate))
-            if attempts[-1][0] >= 1:
-                return result, rate
+            slower = min(before, after) / self.peak_gflops
+            undisturbed = min(slower / UNDISTURBED, share / _CPU_SHARE, 1 / apart)
+            attempts.append((undisturbed, result, (before + after) / 2))
+            if undisturbed >= 1:
+                return attempts[-1][1:]
         self.slowed_blocks += 1
-        _, result, rate = max(attempts, key=lambda attempt: attempt[0])
-        return result, rate
+        return max(attempts, key=lambda attempt: attempt[0])[1:]
 
     def bandwidths(self) -> tuple[Bandwidth, ...]:
         """Of L2, L3 and memory."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,9 @@ import numpy as np
 import onnx
 
 from te_kernels.task import ConvTask
+from tvm_globalsel.apart import answer_of
 from tvm_globalsel.build import build_apart
 from tvm_globalsel.deploy import deploy, writable_folder
-from tvm_globalsel.errors import UserError
 from tvm_globalsel.frontends.onnx import import_onnx
 from tvm_globalsel.lowering import fit
 from tvm_globalsel.measure import Progress, Tuning
@@ -135,7 +132,7 @@ def build(found: Study, contender: Contender, label: str, folder: Path) -> Path:
     selected, solution = found.selected, contender.solution
     assert solution is not None, "only plans that exist can be built"
     selection = interpret(selected.network, selected.costs, selected.selection.problem, solution)
-    chosen, lowered = fit(dataclasses.replace(selected, selection=selection), contender.solver)
+    chosen, lowered = fit(dataclasses.replace(selected, selection=selection, solver=contender.solver))
     built = build_apart(lowered, chosen.target)
     plan = make_plan(chosen, label, list(found.input_names), list(found.output_names))
     folder = writable_folder(folder)
@@ -161,16 +158,12 @@ class Turns:
         with tempfile.TemporaryDirectory() as scratch:
             given, got = Path(scratch) / "x.npz", Path(scratch) / "y.npz"
             np.savez(given, **self._inputs)  # type: ignore[arg-type]
-            done = subprocess.run(
-                [sys.executable, "-m", "tvm_globalsel", "run", str(folder), "--input", str(given), "--output", str(got),
-                 "--repeat", str(runs), "--warmup", "0" if slow else "3", "--threads", str(self._threads), "--json"],
-                capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
-            )  # fmt: skip
-            if done.returncode:
-                raise UserError(f"{folder}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+            files = ("--input", given, "--output", got)
+            how = ("--repeat", runs, "--warmup", 0 if slow else 3, "--threads", self._threads)
+            taken = answer_of("run", folder, *files, *how)
             with np.load(got, allow_pickle=False) as arrays:
                 error = max(relative_error(arrays[name], value) for name, value in self._expected.items())
-        self.seconds.setdefault(folder, []).append(json.loads(done.stdout)["median_ms"] / 1e3)
+        self.seconds.setdefault(folder, []).append(taken["median_ms"] / 1e3)
         self.errors[folder] = max(error, self.errors.get(folder, 0.0))
 
     def measured_s(self, folder: Path) -> float:

@@ -11,8 +11,8 @@ from tvm_globalsel.bench.contest import Kernel, PeerResult, Result, roofline
 from tvm_globalsel.bench.gauge import Bandwidth
 
 HEADER = (
-    "| layer | GFLOP | best of ours | GFLOP/s | of peak | direct or 1x1 | Winograd | NHWC | memory bound "
-    "| best peer | its kernel / call | ours / peer |\n" + "| --- " * 12 + "|"
+    "| layer | GFLOP | best of ours | GFLOP/s | of peak | direct or 1x1 | of the probe beside it | Winograd | NHWC "
+    "| memory bound | best peer | its kernel / call | ours / peer |\n" + "| --- " * 13 + "|"
 )
 
 
@@ -26,7 +26,8 @@ def row(result: Result, peak_gflops: float, bandwidths: tuple[Bandwidth, ...], m
         result.layer.label, f"{task.flops / 1e9:.3f}",
         f"{best.label} {best.layouts}" if best else "-", _rate(best),
         f"{best.gflops / peak_gflops:.0%}" if best else "-",
-        *(_rate(result.best(group)) for group in ("direct", "winograd", "nhwc")),
+        _rate(direct := result.best("direct")), f"{direct.gflops / direct.beside_gflops:.0%}" if direct else "-",
+        *(_rate(result.best(group)) for group in ("winograd", "nhwc")),
         memory, peer.engine if peer else "-", _peer(peer),
         f"{best.gflops / peer.best_gflops:.2f}" if best and peer else "-",
     ]  # fmt: skip

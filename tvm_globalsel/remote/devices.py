@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -93,8 +92,6 @@ class RemoteDevices:
                         submit(job, attempt + 1)
                         continue
                     outcome = f"the device was lost {_TRIES} times: {outcome.message}"
-                if job.library is not None:
-                    shutil.rmtree(job.library.parent, ignore_errors=True)
                 yield job, outcome
 
     def _read_files(self, target: tvm.target.Target, files: list[str]) -> list[str]:

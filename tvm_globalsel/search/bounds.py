@@ -9,6 +9,7 @@ maximum. The rates are measured once a machine and kept in the tuning log as rec
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ _FLOAT_BYTES = 4
 _MARGIN = 1.05
 #: Part of the constants that an eviction may leave behind in the level above.
 _LEFT_BEHIND = 0.25
+_PROBE_TURNS = 3
 #: What is measured, and the unit in which one record's cost is counted.
 _PROBES = {"fma": "flop", "L1": "byte", "L3": "byte", "DRAM": "byte"}
 
@@ -38,13 +40,28 @@ class Rates:
     l3_byte_s: float
     memory_byte_s: float
 
-    def bound_s(self, task: Task, variant: Variant, weights: str) -> float:
-        """Seconds below which the candidate cannot come; ``weights`` as in :class:`Context`."""
-        if isinstance(task, ViewTask):
-            return 0.0
-        far = self.l3_byte_s if weights == "cache" else self.memory_byte_s
-        constants = _constant_bytes(task) * (1 - _LEFT_BEHIND)
-        return max(variant.arithmetic(task) * self.flop_s, _data_bytes(task) * self.near_byte_s, constants * far)
+    def bound_s(self, units: np.ndarray) -> np.ndarray:
+        """Seconds below which no candidate can come that needs ``units`` (``(..., 4)``, see :func:`units`)."""
+        found: np.ndarray = (units * dataclasses.astuple(self)).max(axis=-1)
+        return found
+
+    def raised(self, units: np.ndarray, measured_s: np.ndarray) -> Rates:
+        """Rates that no measured kernel contradicts: the probes may have run at a bad moment. NaN is not measured."""
+        with np.errstate(divide="ignore"):
+            shown = np.where(np.isfinite(measured_s), measured_s, np.inf)[:, None] / units
+        return Rates(*map(float, np.minimum(dataclasses.astuple(self), shown.min(axis=0, initial=np.inf))))
+
+
+def units(task: Task, variant: Variant, weights: str) -> np.ndarray:
+    """``(4,)`` FLOPs and bytes from near, from L3 and from memory that it cannot do without.
+
+    ``weights`` as in :class:`Context`.
+    """
+    if isinstance(task, ViewTask):
+        return np.zeros(4)
+    constants = _constant_bytes(task) * (1 - _LEFT_BEHIND)
+    far = (constants, 0.0) if weights == "cache" else (0.0, constants)
+    return np.array([variant.arithmetic(task), _data_bytes(task), *far], dtype=np.float64)
 
 
 def _constant_bytes(task: Task) -> int:
@@ -85,5 +102,8 @@ def _measure(target: tvm.target.Target, machine: Machine) -> dict[str, float]:
 
     gauge = Gauge(target, machine)
     sizes = {"L1": machine.l1_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
-    rates_gbs = {level: gauge.bandwidth(level, size).best_gbs for level, size in sizes.items()}
+    # the best of several: on a shared machine memory is at times slower by half
+    rates_gbs = {
+        level: max(gauge.bandwidth(level, size).best_gbs for _ in range(_PROBE_TURNS)) for level, size in sizes.items()
+    }
     return {"fma": 1e-9 / gauge.peak_gflops, **{level: 1e-9 / rate for level, rate in rates_gbs.items()}}

@@ -129,7 +129,7 @@ class Search:
     def proven_gap(self, incumbent: Plan) -> float:
         """With every unmeasured candidate at its sound bound."""
         known = self.known_s()
-        best = self._best(np.where(np.isnan(known), self._predictor.bound_s, known))
+        best = self._best(np.where(np.isnan(known), self._predictor.proven_s(known), known))
         return relative_gap(incumbent.cost_s, best.cost_s) if best else 0.0
 
     @staticmethod

@@ -21,7 +21,7 @@ from te_kernels.task import OpaqueTask, Task, from_dict
 from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel.log import Context, Record, variant_revision
 from tvm_globalsel.measure import Request
-from tvm_globalsel.search.bounds import Rates
+from tvm_globalsel.search.bounds import Rates, units
 from tvm_globalsel.search.features import features, typical_s
 from tvm_globalsel.search.relatives import Kin, Relatives
 
@@ -86,7 +86,8 @@ class Predictor:
 
     def __init__(self, requests: list[Request], rates: Rates, context: Context) -> None:
         self._rates, self._context = rates, context
-        self.bound_s = np.array([rates.bound_s(r.task, r.variant, context.of(r.task).weights) for r in requests])
+        self._units = np.array([units(r.task, r.variant, context.of(r.task).weights) for r in requests]).reshape(-1, 4)
+        self.bound_s = rates.bound_s(self._units)
         self._candidates = [self._row(r.task, r.variant, context.of(r.task).weights) for r in requests]
         self._guess_s = np.array([row.guess_s for row in self._candidates])
         numbers: dict[tuple[str, str], int] = {}
@@ -94,6 +95,10 @@ class Predictor:
             numbers.setdefault((row.kin.family, row.kin.task), len(numbers)) for row in self._candidates
         ], dtype=np.int64)  # fmt: skip
         self._learnt: dict[str, _Row | None] = {}
+
+    def proven_s(self, known_s: np.ndarray) -> np.ndarray:
+        """Bounds of all candidates, by rates that what is known of them does not contradict."""
+        return self._rates.raised(self._units, known_s).bound_s(self._units)
 
     def estimate(self, records: Iterable[Record]) -> Estimate:
         """From all records of this device; from the bounds where they are too few."""
@@ -113,7 +118,7 @@ class Predictor:
         return Estimate(self.bound_s, median_s, np.maximum(_LEAST_SPREAD, spread), self._kin, calibration.misses)
 
     def _row(self, task: Task, variant: Variant, weights: str) -> _Row:
-        bound_s = self._rates.bound_s(task, variant, weights)
+        bound_s = float(self._rates.bound_s(units(task, variant, weights)))
         kin = Kin(variant.family, variant.name, f"{task.key} {weights}")
         return _Row(kin, features(task, variant, self._rates, weights, bound_s), typical_s(bound_s, variant))
 
