@@ -1,7 +1,8 @@
 """Measure the FMA peak, the bandwidths and every layer's kernels in one run, on one thread, beside other engines.
 
 Candidates are ranked through the tuning log first (a second run finds them there); then the leaders of each group and
-the installed engines (onnxruntime, openvino, torch, ncnn) take turns, probed. Rates count the direct algorithm's FLOPs.
+the installed engines (onnxruntime, openvino, torch, ncnn, mnn) take turns, probed. Rates count the direct algorithm's
+FLOPs.
 """
 
 from __future__ import annotations

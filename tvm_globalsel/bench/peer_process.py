@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -160,8 +161,42 @@ class Ncnn:
         return []
 
 
+class Mnn:
+    """Converted by its own converter, high precision (float32); NCHW in and out, packed outside of its session."""
+
+    def __init__(self, folder: Path, x: np.ndarray, layer: dict[str, Any]) -> None:
+        import MNN
+
+        code = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"  # its own script reports its use over the network
+        files = ["--modelFile", str(folder / "model.onnx"), "--MNNModel", str(folder / "net.mnn")]
+        subprocess.run([sys.executable, "-c", code, "-f", "ONNX", *files, "--bizCode", "bench"], check=True)
+        self._interpreter = MNN.Interpreter(str(folder / "net.mnn"))
+        options = {"backend": "CPU", "precision": "high", "numThread": 1}
+        self._session = self._interpreter.createSession(options)
+        order = MNN.Halide_Type_Float, MNN.Tensor_DimensionType_Caffe
+        tensor = self._interpreter.getSessionInput(self._session)
+        tensor.copyFrom(MNN.Tensor(x.shape, order[0], np.ascontiguousarray(x), order[1]))
+        self._out = self._interpreter.getSessionOutput(self._session)
+        shape = self._out.getShape()
+        self._host = MNN.Tensor(shape, order[0], np.empty(shape, np.float32), order[1])
+
+    def __call__(self) -> np.ndarray:
+        self._interpreter.runSession(self._session)
+        self._out.copyToHostTensor(self._host)
+        return np.array(self._host.getNumpyData(), np.float32).reshape(self._out.getShape())
+
+    def kernel(self, runs: int) -> list[float]:
+        seconds = []
+        for _ in range(runs + runs // 2 + 2):
+            start = time.perf_counter()
+            self._interpreter.runSession(self._session)
+            seconds.append(time.perf_counter() - start)
+        return seconds[runs // 2 + 2 :]
+
+
 ENGINES = {
     "onnxruntime": OnnxRuntime, "openvino": OpenVino, "torch": Torch, "torch-nhwc": TorchChannelsLast, "ncnn": Ncnn,
+    "mnn": Mnn,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from tvm_globalsel.bench.layers import one_layer_model
 from tvm_globalsel.errors import UserError
 
 _BLOCK_S = 10e-3
-_MODULES = {"torch-nhwc": "torch"}
+_MODULES = {"torch-nhwc": "torch", "mnn": "MNN"}
 _TOLERANCE = 1e-3
 _TIMEOUT_S = 120.0
 
