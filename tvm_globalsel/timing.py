@@ -24,8 +24,10 @@ _SLOWED = 1.12
 _ATTEMPTS = 4
 #: Threads hand over four times as slowly when their CPUs have no common cache; less than this is noise.
 _APART = 1.8
-#: How long to wait for a better moment, and to do without one when none has come.
+#: How long to wait for CPUs to be near each other, and to do without that when it was in vain.
 _PATIENCE_S, _POLL_S = 10.0, 0.1
+#: How long to wait at once for a machine that others slow down.
+_MOST_PATIENCE_S = 6.0
 #: Rounds of the handoff probe: 0.1 ms.
 HANDOFF_ROUNDS = 100
 
@@ -84,11 +86,34 @@ class Handoff:
         return True
 
 
-def undisturbed(attempt: Callable[[], tuple[float, float]]) -> float:
-    """Seconds of the least disturbed of several attempts; ``attempt`` gives (disturbance, seconds)."""
+class Patience:
+    """How long to wait for the machine to be left alone: at most a third of all time, and never long at once."""
+
+    def __init__(self) -> None:
+        self._left_s = _MOST_PATIENCE_S
+        self._since = time.monotonic()
+
+    def wait(self) -> bool:
+        """A moment, if there is any patience left."""
+        now = time.monotonic()
+        self._left_s = min(_MOST_PATIENCE_S, self._left_s + (now - self._since) / 2)
+        self._since = now
+        if self._left_s < _POLL_S:
+            return False
+        time.sleep(_POLL_S)
+        self._since = time.monotonic()
+        self._left_s -= self._since - now
+        return True
+
+
+def undisturbed(attempt: Callable[[], tuple[float, float]], patience: Patience) -> float:
+    """Seconds of the least disturbed of several attempts; ``attempt`` gives (disturbance, seconds).
+
+    When all were disturbed it is waited for a better moment.
+    """
     best = attempt()
-    for _ in range(_ATTEMPTS - 1):
-        if best[0] <= _SLOWED:
-            break
+    attempts = 1
+    while best[0] > _SLOWED and (attempts < _ATTEMPTS or patience.wait()):
         best = min(best, attempt(), key=lambda pair: pair[0])
+        attempts += 1
     return best[1]

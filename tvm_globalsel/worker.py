@@ -34,6 +34,7 @@ from tvm_globalsel.timing import (
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
     Handoff,
+    Patience,
     evicted_bytes,
     probe_variant,
     undisturbed,
@@ -45,6 +46,7 @@ NOT_BUILT = "not built"
 
 _best_probe_s = math.inf
 _handoffs: dict[int, Handoff] = {}
+_patience = Patience()
 
 
 def build_batch(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
@@ -298,4 +300,4 @@ class _Probe:
             apart = self._handoff.disturbance() if near else 1.0
             return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9), apart), cost_s
 
-        return undisturbed(attempt)
+        return undisturbed(attempt, _patience)

@@ -12,7 +12,7 @@ import tvm
 from te_kernels import probes
 from te_kernels.machine import host_target
 from tvm_globalsel import timing
-from tvm_globalsel.timing import Handoff, undisturbed
+from tvm_globalsel.timing import Handoff, Patience, undisturbed
 
 
 class _Machine:
@@ -51,11 +51,23 @@ def test_threads_that_are_apart_are_waited_for(quick: None) -> None:
     assert handoff.wait()
 
 
-def test_least_disturbed_attempt_counts() -> None:
+def test_least_disturbed_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_MOST_PATIENCE_S", 0.0)
     attempts = iter([(2.0, 5.0), (1.3, 4.0), (1.5, 3.0), (1.4, 2.0)])
-    assert undisturbed(lambda: next(attempts)) == 4.0
+    assert undisturbed(lambda: next(attempts), Patience()) == 4.0
     attempts = iter([(2.0, 5.0), (1.1, 4.0)])
-    assert undisturbed(lambda: next(attempts)) == 4.0
+    assert undisturbed(lambda: next(attempts), Patience()) == 4.0
+
+
+def test_a_better_moment_is_waited_for_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_MOST_PATIENCE_S", 0.3)
+    monkeypatch.setattr(timing, "_POLL_S", 0.01)
+    attempts = iter([*[(2.0, 5.0)] * 9, (1.0, 4.0)])
+    assert undisturbed(lambda: next(attempts), Patience()) == 4.0
+    start, patience = time.monotonic(), Patience()
+    for _ in range(3):  # no end to it: patience is lost once, not every time
+        assert undisturbed(lambda: (1.5, 3.0), patience) == 3.0
+    assert 0.2 < time.monotonic() - start < 2.0
 
 
 @pytest.mark.parametrize("threads", [2, 3])

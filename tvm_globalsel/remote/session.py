@@ -30,6 +30,7 @@ from tvm_globalsel.timing import (
     PROBE_WARM_UPS,
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
+    Patience,
     evicted_bytes,
     probe_variant,
     undisturbed,
@@ -104,6 +105,7 @@ class _Batch:
         self._scratch = self._send(np.ones(evicted // 8, np.int64))
         self._stamps = self._send(np.zeros(library.STAMPS, np.int64))
         self._best_probe_s = math.inf
+        self._patience = Patience()
         self._cases: dict[str, check.Case] = {}
 
     def results(self) -> list[dict[str, Any]]:
@@ -126,7 +128,7 @@ class _Batch:
         sound = [kernel for kernel in kernels if self._check(kernel, results[kernel.index])]
         for _ in range(BLOCKS):
             for kernel in sound:
-                cost_s = undisturbed(partial(self._time, kernel, RUNS_IN_BLOCK))
+                cost_s = undisturbed(partial(self._time, kernel, RUNS_IN_BLOCK), self._patience)
                 results[kernel.index]["costs_s"].append(cost_s)
         return results
 
