@@ -7,7 +7,8 @@ measured: costs, and the seconds each measurement took, come from a log that hol
 seconds that a round of the builder takes to start, and the search's own CPU time, are added. The candidates are then
 those of the log; the search starts without any record, or with those of ``--known LOG`` that are not of the network's
 own tasks.
-Live, every strategy measures into a log of its own, one after the other, for ``--budget`` seconds each.
+Live, every strategy measures into a log of its own, one after the other, for ``--budget`` seconds each; all plans are
+then priced alike, a kernel by the median of all that was measured of it.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def orders(work: Job, seeds: int) -> dict[str, list[int]]:
 
 def runs(work: Job, args: argparse.Namespace, full: TuningLog | None, rates: Rates) -> dict[str, list[trace.Point]]:
     """Points of every strategy."""
-    results = {}
+    results, blocks = {}, [list[float]() for _ in work.space.requests]
     names = {"search": None, **orders(work, args.random)}
     for name, order in names.items():
         log = TuningLog()
@@ -115,7 +116,11 @@ def runs(work: Job, args: argparse.Namespace, full: TuningLog | None, rates: Rat
                   f"estimated {_percent(found.estimated_gap)}", flush=True)  # fmt: skip
         else:
             results[name] = trace.of_order(state, work.space, order, EXHAUSTIVE_WAVE, measure, clock, args.budget)
-    return results
+        for request, every in zip(work.space.requests, blocks, strict=True):
+            record = log.get(work.context.key(request.task, request.variant))
+            every += record.costs_s if record is not None and record.error is None else ()
+    costs_s = np.array([np.median(every) if every else np.inf for every in blocks])
+    return {name: trace.repriced(points, work.space, costs_s) for name, points in results.items()}
 
 
 def _key(task: dict[str, object]) -> str:

@@ -51,6 +51,9 @@ def test_order_ends_at_the_optimum(full: Bench) -> None:
     points = trace.of_order(state, full.space, order, 64, replay.measure, lambda: replay.seconds, float("inf"))
     assert points[-1].kernels == len(order)
     assert points[-1].cost_s == pytest.approx(full.optimum_s)
+    twice = trace.repriced(points, full.space, 2 * full.truth_s)
+    assert [p.cost_s for p in twice] == pytest.approx([2 * p.cost_s for p in points])
+    assert np.isinf(trace.repriced([trace.Point(0.0, 0, np.inf, frozenset())], full.space, full.truth_s)[0].cost_s)
     assert trace.optimum_s(full.space, np.full(len(order), np.inf)) == np.inf
 
 

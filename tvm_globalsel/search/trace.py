@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,11 +16,15 @@ from tvm_globalsel.search.space import Plan, Space
 
 @dataclass(frozen=True)
 class Point:
-    """After ``seconds`` and ``kernels``, the best plan of what was measured costs ``cost_s`` (infinite: none yet)."""
+    """After ``seconds`` and ``kernels``, the best plan of what was measured costs ``cost_s`` (infinite: none yet).
+
+    ``used``: the candidates that it runs.
+    """
 
     seconds: float
     kernels: int
     cost_s: float
+    used: frozenset[int]
 
 
 Measure = Callable[[list[Request], bool], Tuning]
@@ -39,7 +44,7 @@ def of_search(
         return done
 
     def watch(rounds: int, plan: Plan | None) -> None:
-        points.append(Point(clock() - start, kernels, plan.cost_s if plan else np.inf))
+        points.append(_point(clock() - start, kernels, plan))
 
     found = state.run(counted, tolerance, budget_s, clock, watch=watch)
     return points, found
@@ -56,9 +61,22 @@ def of_order(
         if clock() - start >= budget_s:
             break
         kernels += measure([space.requests[i] for i in order[first : first + wave]], False).measured
-        plan = state.incumbent()
-        points.append(Point(clock() - start, kernels, plan.cost_s if plan else np.inf))
+        points.append(_point(clock() - start, kernels, state.incumbent()))
     return points
+
+
+def _point(seconds: float, kernels: int, plan: Plan | None) -> Point:
+    return Point(seconds, kernels, plan.cost_s if plan else np.inf, plan.used if plan else frozenset())
+
+
+def repriced(points: list[Point], space: Space, costs_s: np.ndarray) -> list[Point]:
+    """The same plans by other costs: those found with different measurements can be compared by common ones only."""
+    found = []
+    for point in points:
+        only = np.full(len(space), np.inf)
+        only[list(point.used)] = costs_s[list(point.used)]
+        found.append(dataclasses.replace(point, cost_s=optimum_s(space, only) if point.used else np.inf))
+    return found
 
 
 def reached(points: list[Point], cost_s: float) -> Point | None:
