@@ -176,7 +176,7 @@ def test_weights_are_freed(log: Path) -> None:
     selected = select(imported.module, Options(tuning_log=log), imported.names)
     used = []
     for _ in range(5):
-        _, lowered = fit(selected, "pbqp")
+        _, lowered = fit(selected)
         outside = WeightsAsArguments()
         tvm.transform.Sequential([vm_pipeline(), outside])(lowered)
         assert sum(array.nbytes for array in outside.weights) == 64 << 20
