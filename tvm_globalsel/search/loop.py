@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,7 +86,8 @@ class Search:
 
     def estimate(self) -> Estimate:
         """Of all candidates, from the whole log."""
-        return self._predictor.estimate(self._log)
+        # a bound that measurements contradict must not keep candidates from being measured either
+        return replace(self._predictor.estimate(self._log), bound_s=self._predictor.proven_s(self.known_s()))
 
     def guesses(self, estimate: Estimate) -> list[Guess]:
         """For the medians, for the low quantiles, and for random draws from all distributions."""
