@@ -3,10 +3,9 @@
 usage: scripts/tuning_cost NET_OR_MODEL.onnx ... [--replay LOG] [--tolerance T] [--budget S] [--plot FILE.png]
 
 NET is one of the light networks that ship with the ``onnx`` package (seeded weights). With ``--replay`` nothing is
-measured: costs, and the seconds each measurement took, come from a log that holds (nearly) all candidates; the three
-seconds that a round of the builder takes to start, and the search's own CPU time, are added. The candidates are then
-those of the log; the search starts without any record, or with those of ``--known LOG`` that are not of the network's
-own tasks.
+measured: costs, and the seconds each measurement took, come from a log that holds (nearly) all candidates; half a
+second for each round, and the search's own CPU time, are added. The candidates are then those of the log; the search
+starts without any record, or with those of ``--known LOG`` that are not of the network's own tasks.
 Live, every strategy measures into a log of its own, one after the other, for ``--budget`` seconds each; all plans are
 then priced alike, a kernel by the median of all that was measured of it.
 """

@@ -9,18 +9,19 @@ from typing import Any
 
 from tvm_globalsel.errors import UserError
 
-_TIMEOUT_S = 600.0
 
+def answer_of(command: str, *arguments: object, timeout_s: float, advice: str = "") -> dict[str, Any]:
+    """What ``globalsel COMMAND ARGUMENTS --json`` says.
 
-def answer_of(command: str, *arguments: object) -> dict[str, Any]:
-    """What ``globalsel COMMAND ARGUMENTS --json`` says; raises :class:`UserError` with the last line of a failure."""
+    Raises :class:`UserError` with the last line of a failure and the ``advice``.
+    """
     words = [sys.executable, "-m", "tvm_globalsel", command, *map(str, arguments), "--json"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise UserError(f"globalsel {command}: no answer within {_TIMEOUT_S:.0f} seconds") from None
+        raise UserError(f"globalsel {command}: no answer within {timeout_s:.0f} seconds", advice) from None
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"globalsel {command}: {said[-1]}")
+        raise UserError(f"globalsel {command}: {said[-1]}", advice)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -1,4 +1,4 @@
-"""Measure variants with TVM's builder and runner into the tuning log.
+"""Measure variants with TVM's worker pools and runner into the tuning log.
 
 Candidates travel in batches: one module of several kernels is built in parallel worker processes, then checked and
 timed alone in TVM's runner process (see ``worker.py``). A batch whose process crashes or hangs is taken apart and its

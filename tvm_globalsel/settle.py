@@ -28,6 +28,7 @@ from tvm_globalsel.selected import Selected, solved
 _LEAST_TURNS, _MOST_TURNS, _AGREEMENT = 2, 6, 1.03
 #: Inferences of a profile: this many seconds of them, within limits.
 _PROFILE_S, _FEWEST, _MOST = 0.5, 5, 40
+_TIMEOUT_S = 600.0
 
 
 def refuse_elsewhere(options: Options) -> None:
@@ -116,4 +117,5 @@ def _records(selected: Selected) -> dict[str, Record]:
 def _profiled(folder: Path, expected_s: float) -> dict[str, Any]:
     """One profile, by a process that loads no compiler."""
     repeat = max(_FEWEST, min(_MOST, int(_PROFILE_S / max(expected_s, 1e-6))))
-    return answer_of("profile", folder, "--repeat", repeat)
+    advice = "compile without --refine"
+    return answer_of("profile", folder, "--repeat", repeat, timeout_s=_TIMEOUT_S, advice=advice)

@@ -70,6 +70,8 @@ def test_what_was_measured_contradicts_no_bound() -> None:
     raised = RATES.raised(needs, measured_s)
     assert raised.memory_byte_s == pytest.approx(0.5 * RATES.memory_byte_s)
     assert dataclasses.replace(raised, memory_byte_s=RATES.memory_byte_s) == RATES
+    nothing = RATES.raised(needs, np.zeros(3))  # a wild log: what took no time proves no rate where nothing is needed
+    assert not np.isnan(nothing.bound_s(needs)).any()
     assert (raised.bound_s(needs)[2] <= measured_s[2]) and raised.bound_s(needs)[0] == RATES.bound_s(needs)[0]
 
 

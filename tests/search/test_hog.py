@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
@@ -13,11 +14,11 @@ import pytest
 
 from tests.globalsel import nets
 from tvm_globalsel.frontends.onnx import import_onnx, prepare
-from tvm_globalsel.log import Record, TuningLog
+from tvm_globalsel.log import TuningLog
 from tvm_globalsel.measure import Measurer, Request
 from tvm_globalsel.options import Options
 from tvm_globalsel.pipeline import select
-from tvm_globalsel.search.confidence import pooled
+from tvm_globalsel.search.confidence import add_pooled
 from tvm_globalsel.selected import Selected
 
 
@@ -32,7 +33,7 @@ def _hog(seed: int) -> None:
 
 
 def _network() -> onnx.ModelProto:
-    """Two milliseconds or so: of kernels that take microseconds, two per cent would be less than a clock tells."""
+    """Four milliseconds or so: of kernels that take microseconds, two per cent would be less than a clock tells."""
     net = nets.NetBuilder((1, 3, 112, 112))
     x = net.x
     for c, k, r, stride in ((3, 64, 7, 2), (64, 64, 3, 1), (64, 256, 1, 1), (256, 128, 1, 1), (128, 128, 3, 2),
@@ -54,12 +55,8 @@ def _measured_in_peace(reference: Selected, plans: list[Selected], log: TuningLo
         for plan in plans
         for task, measured in plan.kernels_run
     }
-
-    def keep(fresh: list[Record]) -> None:
-        log.append([pooled(old, new) if (old := log.get(new.key)) is not None else new for new in fresh])
-
     for _ in range(3):
-        measurer.measure(list(used.values()), keep, log, again=True)
+        measurer.measure(list(used.values()), functools.partial(add_pooled, log), log, again=True)
     records = {name: log.get(reference.context.key(r.task, r.variant)) for name, r in used.items()}
     return {name: record.cost_s for name, record in records.items() if record is not None}
 

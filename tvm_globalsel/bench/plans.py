@@ -160,7 +160,7 @@ class Turns:
             np.savez(given, **self._inputs)  # type: ignore[arg-type]
             files = ("--input", given, "--output", got)
             how = ("--repeat", runs, "--warmup", 0 if slow else 3, "--threads", self._threads)
-            taken = answer_of("run", folder, *files, *how)
+            taken = answer_of("run", folder, *files, *how, timeout_s=_TIMEOUT_S)
             with np.load(got, allow_pickle=False) as arrays:
                 error = max(relative_error(arrays[name], value) for name, value in self._expected.items())
         self.seconds.setdefault(folder, []).append(taken["median_ms"] / 1e3)

@@ -92,6 +92,10 @@ class _Kernel:
     timed: Any = None
 
 
+#: Of this process, whatever the batch.
+_patience = Patience()
+
+
 class _Batch:
     """All kernels of an uploaded library."""
 
@@ -105,7 +109,6 @@ class _Batch:
         self._scratch = self._send(np.ones(evicted // 8, np.int64))
         self._stamps = self._send(np.zeros(library.STAMPS, np.int64))
         self._best_probe_s = math.inf
-        self._patience = Patience()
         self._cases: dict[str, check.Case] = {}
 
     def results(self) -> list[dict[str, Any]]:
@@ -128,7 +131,7 @@ class _Batch:
         sound = [kernel for kernel in kernels if self._check(kernel, results[kernel.index])]
         for _ in range(BLOCKS):
             for kernel in sound:
-                cost_s = undisturbed(partial(self._time, kernel, RUNS_IN_BLOCK), self._patience)
+                cost_s = undisturbed(partial(self._time, kernel, RUNS_IN_BLOCK), _patience)
                 results[kernel.index]["costs_s"].append(cost_s)
         return results
 

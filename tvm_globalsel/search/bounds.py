@@ -47,8 +47,8 @@ class Rates:
 
     def raised(self, units: np.ndarray, measured_s: np.ndarray) -> Rates:
         """Rates that no measured kernel contradicts: the probes may have run at a bad moment. NaN is not measured."""
-        with np.errstate(divide="ignore"):
-            shown = np.where(np.isfinite(measured_s), measured_s, np.inf)[:, None] / units
+        shown = np.full(units.shape, np.inf)
+        np.divide(measured_s[:, None], units, out=shown, where=np.isfinite(measured_s)[:, None] & (units > 0))
         return Rates(*map(float, np.minimum(dataclasses.astuple(self), shown.min(axis=0, initial=np.inf))))
 
 

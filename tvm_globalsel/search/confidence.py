@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from tvm_globalsel.log import Record
+from tvm_globalsel.log import Record, TuningLog
 from tvm_globalsel.problem import Infeasible
 from tvm_globalsel.search.space import Space
 
@@ -74,6 +74,11 @@ def _costs_s(records: list[Record | None]) -> np.ndarray:
 
 def _blocks(record: Record) -> int:
     return len(record.costs_s)
+
+
+def add_pooled(log: TuningLog, fresh: list[Record]) -> None:
+    """Log what was measured, together with what the log knew of the same kernels."""
+    log.append([pooled(old, new) if (old := log.get(new.key)) is not None else new for new in fresh])
 
 
 def pooled(old: Record, new: Record) -> Record:

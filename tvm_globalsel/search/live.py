@@ -11,10 +11,10 @@ from types import FrameType
 from typing import Any
 
 from tvm_globalsel.background import run_interruptible
-from tvm_globalsel.log import Record, TuningLog
+from tvm_globalsel.log import TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 from tvm_globalsel.search.bounds import machine_rates
-from tvm_globalsel.search.confidence import deciding_ties, pooled, unsettled
+from tvm_globalsel.search.confidence import add_pooled, deciding_ties, unsettled
 from tvm_globalsel.search.loop import Found, Search
 from tvm_globalsel.search.predict import Predictor
 from tvm_globalsel.search.space import Space
@@ -97,9 +97,7 @@ def repeat(space: Space, log: TuningLog, measurer: Measurer) -> int:
     """
     context, repeated = measurer.context, 0
 
-    def keep(fresh: list[Record]) -> None:
-        log.append([pooled(old, new) if (old := log.get(new.key)) is not None else new for new in fresh])
-
+    keep = functools.partial(add_pooled, log)
     for _ in range(_REPETITIONS):
         records = [log.get(context.key(r.task, r.variant)) for r in space.requests]
         wanted = list(dict.fromkeys([*deciding_ties(space, records, _MOST_REPEATED), *unsettled(space, records)]))

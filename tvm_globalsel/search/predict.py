@@ -198,7 +198,7 @@ def _calibrated(x: np.ndarray, y: np.ndarray, variants: list[str]) -> _Calibrati
 
 
 def _deviation(values: np.ndarray) -> float:
-    """Robust: of the middle half. Not much less than 1, because a handful may agree by chance."""
+    """From the median of the absolute values; at least 0.2, because a handful may agree by chance."""
     return max(0.2, _NORMAL * float(np.median(np.abs(values))))
 
 

@@ -7,6 +7,7 @@ best plan if these candidates cost this much?" and takes milliseconds.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -60,6 +61,7 @@ class Space:
         costs = Costs(every, best)
         self._template = restrict(network, costs, build_problem(network, costs), demands)
         self._task_keys = [op.task.key for op in network.operators]
+        self._uses = Counter([*self._task_keys, *self._of_move])
         shapes = network.shapes
         values = [*(v.name for v in network.inputs), *(op.name for op in network.operators)]
         self._shapes = [shapes[name] for name in (*values, *network.outputs)]
@@ -139,4 +141,4 @@ class Space:
 
     def uses(self, candidate: int) -> int:
         """How many operators have its task; 1 for a transform."""
-        return max(1, self._task_keys.count(self.requests[candidate].task.key))
+        return self._uses[self.requests[candidate].task.key]
