@@ -43,8 +43,11 @@ class ChannelGemmVariant(Variant):
         if task.groups > 1 and layout != "NHWC" and per_group % lanes:
             raise Reject(f"{per_group} output channels a group are not a multiple of the block {lanes} of {layout}")
         slice_bytes = 4 * 2 * lanes * task.c // task.groups * task.r * task.s
-        if slice_bytes <= machine.l2_bytes // 4 * 3:
-            raise Reject(f"the weights of two vectors of channels take {slice_bytes} bytes, which L2 holds uncut")
+        input_bytes = min(4 * task.c * task.h * task.w, machine.l2_bytes * 3 // 8)  # larger ones are cut into rows
+        if slice_bytes + input_bytes <= machine.l2_bytes // 4 * 3:
+            raise Reject(
+                f"the weights of two vectors of channels take {slice_bytes} bytes: L2 holds them uncut beside the input"
+            )
         for tile, flat in fitting_tiles(task, machine):
             chunk = chunk_within(Geometry(task, tile), machine.l2_bytes // 8)
             yield cls(layout, tile.rows, tile.pixels, tile.vectors, tile.lanes, chunk, flat, "direct")

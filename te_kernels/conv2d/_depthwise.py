@@ -35,6 +35,7 @@ from te_kernels import epilogue as ep
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
+from te_kernels.tiling import even_share
 from te_kernels.variant import Layouts, Reject, Variant, epilogue_placeholders, pad_channels
 
 _LINE_BYTES = 64
@@ -130,7 +131,7 @@ class DepthwiseVariant(Variant):
         """Tile rows of which all channels' input and output fit L2, so that only the first chunk reads from beyond."""
         tiles = -(-task.oh // self.rows)
         row_bytes = 4 * task.c * self.rows * (task.w * task.stride[0] + task.ow)
-        return _even_share(tiles, max(1, min(machine.l2_bytes // row_bytes, -(-tiles // machine.threads))))
+        return even_share(tiles, max(1, min(machine.l2_bytes // row_bytes, -(-tiles // machine.threads))))
 
     def _compute(self, t: ConvTask) -> list[te.Tensor]:
         layout = Layout(self.layout)
@@ -179,12 +180,6 @@ def _even(total: int, limit: int) -> int:
     return min(range(1, min(total, limit) + 1), key=lambda size: (-(-total // size) * size / total + 0.7 / size, -size))
 
 
-def _even_share(total: int, limit: int) -> int:
-    """The block size <= limit that divides ``total`` if there is one not much smaller, else the evenest split."""
-    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
-    return max(divisors) if divisors else -(-total // -(-total // limit))
-
-
 def strip(task: ConvTask, machine: Machine, pixels: int) -> int:
     """Tiles in a strip of columns that is narrow enough for L1 to keep r input rows of it beside an output row.
 
@@ -200,4 +195,4 @@ def strip(task: ConvTask, machine: Machine, pixels: int) -> int:
         columns = (count * pixels - 1) * task.stride[1] + (task.s - 1) * task.dilation[1] + 1
         return columns * task.r + count * pixels <= capacity
 
-    return _even_share(tiles, max((count for count in range(1, tiles + 1) if fits(count)), default=1))
+    return even_share(tiles, max((count for count in range(1, tiles + 1) if fits(count)), default=1))

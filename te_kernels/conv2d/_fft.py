@@ -29,17 +29,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import tvm
-
-from te_kernels.conv2d import _transformed_geometry as geometry
-from te_kernels.conv2d import _transformed_kernel as kernel
 from te_kernels.conv2d._fft_transform import FftTransform
 from te_kernels.conv2d._tile_transform import UNIT_ROUNDOFF
+from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.conv2d._transformed_model import best_blockings
+from te_kernels.conv2d._transformed_variant import TransformedVariant
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
-from te_kernels.variant import Layouts, Reject, Variant
+from te_kernels.variant import Reject
 
 #: Sizes of transform: products of 2, 3 and 5, even, since odd ones have more complex frequencies.
 _SIZES = (8, 10, 12, 16, 18, 20, 24, 32)
@@ -48,20 +45,12 @@ _SMALLEST = 7
 
 
 @dataclass(frozen=True)
-class FftVariant(Variant):
-    """Base of the FFT variants. Knobs: ``m`` outputs a tile and axis, the blocking (``_transformed_kernel``)."""
+class FftVariant(TransformedVariant):
+    """Base of the FFT variants. Knobs: the blocking and ``m`` outputs a tile and axis."""
 
     family = "fft"
-    task_type = ConvTask
 
-    data: str
-    out: str
     m: int
-    tile: int
-    vectors: int
-    lanes: int
-    block: int
-    chunk: int
 
     @classmethod
     def _blocked(cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 3) -> Iterator[FftVariant]:
@@ -85,12 +74,12 @@ class FftVariant(Variant):
                     break
         if not transforms:
             raise Reject(f"no transform size of {_SIZES} suits the kernel {task.r}x{task.s}")
-        for transform, b in best_blockings(task, machine, transforms, count, each=2):
-            yield cls(data, out, transform.m, b.tile, b.vectors, b.lanes, b.block, b.chunk)
+        for chosen in best_blockings(task, machine, transforms, count, each=2):
+            b = chosen.blocking
+            yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.m)
 
-    def _geometry(self, task: ConvTask) -> geometry.Geometry:
-        blocking = geometry.Blocking(self.tile, self.vectors, self.lanes, self.block, self.chunk)
-        return geometry.Geometry(task, FftTransform(self.m, task.r, task.s), blocking)
+    def _geometry(self, task: ConvTask) -> Geometry:
+        return Geometry(task, FftTransform(self.m, task.r, task.s), self._blocking)
 
     def error_bound(self, task: ConvTask) -> float:
         """Rounding errors of ``c`` additions and of the transforms, whose matrices are orthogonal: no amplification.
@@ -98,18 +87,3 @@ class FftVariant(Variant):
         Standard normal data stay below a half of it, at all sizes, kernels of 3x3 to 11x11 and 3 to 512 channels.
         """
         return UNIT_ROUNDOFF * (8.0 + (task.c // task.groups) ** 0.5)
-
-    def layouts(self, task: ConvTask) -> Layouts:
-        return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
-
-    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        return geometry.pack(self._geometry(task), params)
-
-    def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return kernel.prim_func(self._geometry(task), self.layouts(task), machine)
-
-    def arithmetic(self, task: ConvTask) -> int:
-        return self._geometry(task).product_flops
-
-    def workspace_bytes(self, task: ConvTask) -> int:
-        return self._geometry(task).workspace_bytes

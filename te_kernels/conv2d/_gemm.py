@@ -36,9 +36,10 @@ import tvm
 from tvm import te, tirx
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._output_geometry import Geometry, cdiv
+from te_kernels.conv2d._output_geometry import Geometry
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
+from te_kernels.tiling import cdiv, even_share
 from te_kernels.variant import Layouts, epilogue_placeholders
 
 
@@ -225,15 +226,13 @@ def block(plan: Plan, machine: Machine) -> tuple[int, int]:
         halo = 4 * t.c * width * (t.r - 1) * t.dilation[0]
     columns = geometry.pixel_tiles
     if geometry.row_tiles == 1 and plan.form == "direct" and not geometry.needs_copy:  # one long row: the flat view
-        columns = _even(columns, limit // (4 * t.c * tile.pixels), machine.threads)
-    return _even(geometry.row_tiles, (limit - halo) // tile_row, machine.threads), columns
+        columns = _share(columns, limit // (4 * t.c * tile.pixels), machine.threads)
+    return _share(geometry.row_tiles, (limit - halo) // tile_row, machine.threads), columns
 
 
-def _even(total: int, limit: int, threads: int) -> int:
-    """A block <= limit that splits ``total`` evenly, at most a thread's share."""
-    limit = max(1, min(limit, cdiv(total, threads)))
-    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
-    return max(divisors) if divisors else cdiv(total, cdiv(total, limit))
+def _share(total: int, limit: int, threads: int) -> int:
+    """An even share of at most ``limit`` and at most a thread's."""
+    return even_share(total, max(1, min(limit, cdiv(total, threads))))
 
 
 def workspace_bytes(plan: Plan) -> int:

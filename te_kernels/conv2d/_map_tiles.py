@@ -13,6 +13,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.layout import Layout
 
 #: ``read(y, x, lane)`` of a tile, ``read(position, lane)`` of the transformed space; a vector of lanes.
@@ -32,18 +33,6 @@ def guarded(conditions: list[Any], body: Callable[[], None], otherwise: Callable
         if otherwise:
             with T.Else():
                 otherwise()
-
-
-def vector_registers(count: int, lanes: int) -> Any:
-    """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
-
-    It takes a stack slot by the one intrinsic that gives it: buffers of any scope end up on the heap, and from there
-    values return to registers only in loops without calls, prefetches included.
-    """
-    pointer = T.ptr("float32", "local")
-    words = -(-count * lanes * 4 // 8)
-    stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
-    return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")
 
 
 @dataclass(frozen=True)
@@ -66,6 +55,11 @@ class FeatureMap:
     def offset(self, y: Any, x: Any) -> Any:
         """Distance of the pixel ``y`` rows and ``x`` columns further."""
         return (y * self.width + x) * (self.lanes if self.layout.block else self.channels)
+
+    @property
+    def vector_pitch(self) -> int:
+        """Distance of the same pixel's next vector of channels."""
+        return self.height * self.width * self.lanes if self.layout.block else self.lanes
 
     @property
     def partial(self) -> bool:

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
-
-
-def cdiv(a: int, b: int) -> int:
-    """Ceiling division."""
-    return -(-a // b)
+from te_kernels.tiling import cdiv, divisors, even_share
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ def blocks(geometry: Geometry, machine: Machine) -> Blocks:
     if machine.threads == 1:
         return first
     whole = _positions(geometry, machine, 1)
-    options = [Blocks(*whole, parts) for parts in _divisors(geometry.channel_blocks, machine.threads * _MOST_PARTS)]
+    options = [Blocks(*whole, parts) for parts in divisors(geometry.channel_blocks, machine.threads * _MOST_PARTS)]
     best = min(options, key=lambda option: (slowest_cycles(geometry, option, machine), option.channel_parts))
     if slowest_cycles(geometry, first, machine) <= _TOLERATED * slowest_cycles(geometry, best, machine):
         return first
@@ -146,8 +142,8 @@ def _positions(geometry: Geometry, machine: Machine, threads: int) -> tuple[int,
     rows = max((n for n in range(1, geometry.row_tiles + 1) if fits(n)), default=1)
     if geometry.row_tiles == 1 and not geometry.needs_copy:  # one long row: the flat view
         fitting = machine.l2_bytes * 7 // 16 // (4 * geometry.task.c * geometry.tile.pixels)
-        tiles = _even(tiles, max(1, min(fitting, cdiv(tiles, threads))))
-    return _even(geometry.row_tiles, min(rows, cdiv(geometry.row_tiles, threads))), tiles
+        tiles = even_share(tiles, max(1, min(fitting, cdiv(tiles, threads))))
+    return even_share(geometry.row_tiles, min(rows, cdiv(geometry.row_tiles, threads))), tiles
 
 
 def _channel_parts(geometry: Geometry, positions: tuple[int, int], machine: Machine) -> int:
@@ -158,20 +154,10 @@ def _channel_parts(geometry: Geometry, positions: tuple[int, int], machine: Mach
         return 1
     total = geometry.channel_blocks
     wanted = machine.threads // math.gcd(machine.threads, count)
-    options = [d for d in _divisors(total, total) if d % wanted == 0]
-    return min(options, default=min((d for d in _divisors(total, total) if d > 1), default=1))
-
-
-def _divisors(total: int, most: int) -> list[int]:
-    return [d for d in range(1, min(total, most) + 1) if total % d == 0]
+    options = [d for d in divisors(total, total) if d % wanted == 0]
+    return min(options, default=min((d for d in divisors(total, total) if d > 1), default=1))
 
 
 def _extents(total: int, block: int) -> Iterator[int]:
     """Extents of the blocks that cover ``total``."""
     return (min(block, total - start) for start in range(0, total, block))
-
-
-def _even(total: int, limit: int) -> int:
-    """The block size <= limit that divides ``total`` if there is one not much smaller, else the evenest split."""
-    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
-    return max(divisors) if divisors else cdiv(total, cdiv(total, limit))

@@ -25,10 +25,11 @@ import tvm
 from tvm import te, tirx
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._output_geometry import Geometry, blocks, cdiv
+from te_kernels.conv2d._output_geometry import Geometry, blocks
 from te_kernels.conv2d._weight_prefetch import ANNOTATION, with_prefetch
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
+from te_kernels.tiling import cdiv
 from te_kernels.variant import Layouts, epilogue_placeholders, pad_channels
 
 
@@ -143,8 +144,10 @@ def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tir
         copy = sch.get_sblock("padded")
         sch.compute_at(copy, par, preserve_unit_loops=True)
         inner = sch.get_loops(copy)[-1]
-        _, lanes = sch.split(inner, [None, min(tile.lanes, _extent(layouts.inputs[0], geometry))])
+        runs, lanes = sch.split(inner, [None, min(tile.lanes, _extent(layouts.inputs[0], geometry))])
         sch.vectorize(lanes)
+        if layouts.inputs[0] == "NCHW":  # conditions that differ between lanes would make scalar code
+            sch.annotate(runs, "pragma_loop_partition_hint", 1)
     *_, hi_, wi_, v_, lane_, co_, r_, s_, ci_ = sch.get_loops(acc)
     sch.reorder(co_, r_, s_, ci_, hi_, wi_, v_, lane_)
     sch.vectorize(lane_)

@@ -8,14 +8,15 @@ with linear maps A, B, G between tiles and ``positions`` real numbers, * element
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.conv2d._linear_program import weighted_sum
-from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, vector_registers
+from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write
 
 #: Largest relative error of rounding to float32.
 UNIT_ROUNDOFF = 2.0**-24
@@ -23,6 +24,9 @@ UNIT_ROUNDOFF = 2.0**-24
 
 class TileTransform(ABC):
     """The maps A, B and G of one tile size."""
+
+    #: Bytes a cycle that the transforms move to and from beyond L2: a few lines here and there.
+    streamed_bytes: ClassVar[float] = 8.0
 
     @property
     @abstractmethod

@@ -9,12 +9,8 @@ import numpy as np
 
 from te_kernels.conv2d._tile_transform import TileTransform
 from te_kernels.task import ConvTask
+from te_kernels.tiling import cdiv
 from te_kernels.variant import pad_channels
-
-
-def cdiv(a: int, b: int) -> int:
-    """Ceiling division."""
-    return -(-a // b)
 
 
 @dataclass(frozen=True)
@@ -141,15 +137,19 @@ class Geometry:
         """Transformed input and products of one block."""
         return 4 * self.positions * (self.input_panel + self.blocking.chunk * self.product_panel)
 
+    def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
+        """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
+        t = self.task
+        transformed = self.transform.transform_weight(params[0].astype(np.float64))
+        transformed = transformed.reshape(t.groups, t.k // t.groups, t.c // t.groups, self.positions)
+        return [self._in_order_of_use(transformed), *pad_channels(params[1:], self.padded_constants)]
 
-def pack(geometry: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
-    """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
-    t, b = geometry.task, geometry.blocking
-    transformed = geometry.transform.transform_weight(params[0].astype(np.float64))
-    transformed = transformed.reshape(t.groups, t.k // t.groups, t.c // t.groups, geometry.positions)
-    outputs = geometry.group_chunks * b.chunk * b.vectors * b.lanes
-    padded = np.zeros((t.groups, geometry.positions, geometry.reduced_vectors * b.lanes, outputs), np.float32)
-    padded[:, :, : t.c // t.groups, : t.k // t.groups] = transformed.transpose(0, 3, 2, 1)
-    blocked = padded.reshape(*padded.shape[:3], geometry.group_chunks, b.chunk, b.vectors, b.lanes)
-    weight = np.ascontiguousarray(blocked.transpose(0, 3, 1, 4, 2, 5, 6)).reshape(geometry.weight_shape)
-    return [weight, *pad_channels(params[1:], geometry.padded_constants)]
+    def _in_order_of_use(self, transformed: np.ndarray) -> np.ndarray:
+        """``(groups, outputs, reduction, positions)`` as ``weight_shape``, zero-padded."""
+        b = self.blocking
+        groups, outputs, reduction, positions = transformed.shape
+        padded_outputs = self.group_chunks * b.chunk * b.vectors * b.lanes
+        padded = np.zeros((groups, positions, self.reduced_vectors * b.lanes, padded_outputs), np.float32)
+        padded[:, :, :reduction, :outputs] = transformed.transpose(0, 3, 2, 1)
+        blocked = padded.reshape(*padded.shape[:3], self.group_chunks, b.chunk, b.vectors, b.lanes)
+        return np.ascontiguousarray(blocked.transpose(0, 3, 1, 4, 2, 5, 6)).reshape(self.weight_shape)

@@ -1,4 +1,4 @@
-"""Convolution by tiles in a transformed space, stride 1: the kernel behind every winograd and fft variant.
+"""Convolution by tiles in a transformed space: the kernel behind every winograd, fft and strassen variant.
 
     Y = A [ sum_c (G g) * (B d) ]                        d: tile of the input, Y: tile of the output
 
@@ -21,6 +21,8 @@ is written statement by statement and not as a TE schedule.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
@@ -29,9 +31,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._map_tiles import guarded, vector_registers
+from te_kernels.conv2d._buffers import argument, vector_registers, workspace
+from te_kernels.conv2d._map_tiles import guarded
 from te_kernels.conv2d._transformed_geometry import Geometry
-from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles, workspace
+from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.variant import Layouts
@@ -39,11 +42,19 @@ from te_kernels.variant import Layouts
 _CACHE_LINE_FLOATS = 16
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """What emits the transform of a tile of the input, and the inverse one with the epilogue."""
+
+    inputs: Callable[..., Any] = InputTiles
+    outputs: Callable[..., Any] = OutputTiles
+
+
 class _Emitter:
     """Emits the kernel of one geometry, part by part, into the current IR builder."""
 
-    def __init__(self, geometry: Geometry, layouts: Layouts, prefetch: bool) -> None:
-        self.prefetch = prefetch
+    def __init__(self, geometry: Geometry, layouts: Layouts, tiles: Tiles, prefetch: bool) -> None:
+        self.tiles, self.prefetch = tiles, prefetch
         self.g, self.t, self.b = geometry, geometry.task, geometry.blocking
         self.in_layout, self.out_layout = Layout(layouts.inputs[0]), Layout(layouts.output)
 
@@ -51,15 +62,15 @@ class _Emitter:
         g, t = self.g, self.t
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
-        data = self._argument("data", self.in_layout.physical_shape((t.n, t.c, t.h, t.w)))
+        data = argument("data", self.in_layout.physical_shape((t.n, t.c, t.h, t.w)))
         out_shape = self.out_layout.physical_shape(t.output_shape)
-        tensors = [self._argument(f"tensor{i}", out_shape) for i in range(ep.tensor_count(t.steps))]
-        self.weight = self._argument("weight", g.weight_shape)
+        tensors = [argument(f"tensor{i}", out_shape) for i in range(ep.tensor_count(t.steps))]
+        self.weight = argument("weight", g.weight_shape)
         count = ep.channel_count(t.steps)
-        constants = [self._argument(f"channel{i}", (g.padded_constants,)) for i in range(count)]
-        out = self._argument("out", out_shape)
-        self.input = InputTiles(g, self.in_layout, data)
-        self.output = OutputTiles(g, self.out_layout, out, tensors, constants)
+        constants = [argument(f"channel{i}", (g.padded_constants,)) for i in range(count)]
+        out = argument("out", out_shape)
+        self.input = self.tiles.inputs(g, self.in_layout, data)
+        self.output = self.tiles.outputs(g, self.out_layout, out, tensors, constants)
         # the inner loop follows memory: neighbouring tiles of one channel block, or the channels of one tile
         outer, inner = g.register_tiles, g.input_vectors
         if self.in_layout.block:
@@ -77,9 +88,6 @@ class _Emitter:
                 self._input_tiles(transformed, block, o, i)
             with T.serial(0, g.chunks) as chunk:
                 self._chunk(transformed, block, chunk)
-
-    def _argument(self, name: str, shape: tuple[int, ...]) -> Any:
-        return T.arg(name, T.buffer(shape, "float32", layout=None))
 
     def _input_tiles(self, transformed: Any, block: Any, outer: Any, inner: Any) -> None:
         """V for the tiles of one register tile and one vector of input channels."""
@@ -167,9 +175,9 @@ class _Emitter:
             T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *(T.int32(i) for i in (0, 3, 1))))
 
 
-def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tirx.PrimFunc:
+def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine, tiles: Tiles) -> tvm.tirx.PrimFunc:
     """The kernel."""
     prefetch = geometry.weight_bytes + geometry.workspace_bytes > machine.l2_bytes
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        _Emitter(geometry, layouts, prefetch).emit()
+        _Emitter(geometry, layouts, tiles, prefetch).emit()
     return builder.get()

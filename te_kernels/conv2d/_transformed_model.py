@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from te_kernels.conv2d._tile_transform import TileTransform
-from te_kernels.conv2d._transformed_geometry import Blocking, Geometry, cdiv
+from te_kernels.conv2d._transformed_geometry import Blocking, Geometry
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
+from te_kernels.tiling import cdiv
 
 Transform = TypeVar("Transform", bound=TileTransform)
 
@@ -23,8 +25,6 @@ _STREAM_BYTES = 14.0
 _MEMORY_BYTES = 10.5
 #: Bytes a cycle from L2 to L1, not hidden.
 _L2_BYTES = 64.0
-#: Bytes a cycle that the transforms move to and from there, a few lines here and there.
-_SCATTER_BYTES = 8.0
 #: Of the smaller one of two overlapping times, what the other does not hide.
 _EXPOSED = 0.1
 #: What dependences and address arithmetic add to the instructions of the transforms.
@@ -36,24 +36,39 @@ _WORTH_MEASURING = 1.2
 _FLOAT32_BYTES = 4
 
 
+@dataclass(frozen=True)
+class Choice(Generic[Transform]):
+    """A blocking worth measuring, and its modelled time with the weights where it was chosen for."""
+
+    transform: Transform
+    blocking: Blocking
+    cycles: float
+
+
 def best_blockings(
-    task: ConvTask, machine: Machine, transforms: Sequence[Transform], count: int, each: int = 1
-) -> list[tuple[Transform, Blocking]]:
+    task: ConvTask,
+    machine: Machine,
+    transforms: Sequence[Transform],
+    count: int,
+    each: int = 1,
+    geometry: type[Geometry] = Geometry,
+) -> list[Choice[Transform]]:
     """The ``count`` fastest by the model, at most ``each`` of one transform: what the model predicts least well.
 
     Weights may lie in L3 or, in a network with many, in memory. Larger tiles save products but have larger weights, so
     both cases give candidates.
     """
     blockings = [
-        (Geometry(task, transform, blocking), number)
+        (geometry(task, transform, blocking), number)
         for number, transform in enumerate(transforms)
-        for blocking in _blockings(task, machine, transform)
+        for blocking in _blockings(geometry, task, machine, transform)
     ]
     chosen: list[tuple[int, tuple[int, ...]]] = []
+    choices: list[Choice[Transform]] = []
     for from_memory in (False, True):
         scored = sorted(
-            (cycles(geometry, machine, from_memory), number, dataclasses.astuple(geometry.blocking))
-            for geometry, number in blockings
+            (cycles(bounds, machine, from_memory), number, dataclasses.astuple(bounds.blocking))
+            for bounds, number in blockings
         )
         full = len(chosen) + count
         for cost, number, knobs in scored:
@@ -61,13 +76,21 @@ def best_blockings(
             worth = cost <= _WORTH_MEASURING * scored[0][0] and len(chosen) < full
             if worth and len(taken) < each and (number, knobs) not in taken:
                 chosen.append((number, knobs))
-    return [(transforms[number], Blocking(*knobs)) for number, knobs in chosen]
+                choices.append(Choice(transforms[number], Blocking(*knobs), cost))
+    return choices
 
 
-def _blockings(task: ConvTask, machine: Machine, transform: TileTransform) -> Iterator[Blocking]:
+def direct_cycles(task: ConvTask, machine: Machine) -> float:
+    """What a direct convolution takes at best: two multiply-adds of vectors a cycle."""
+    return task.flops / (4 * machine.vector_lanes) / machine.threads
+
+
+def _blockings(
+    geometry: type[Geometry], task: ConvTask, machine: Machine, transform: TileTransform
+) -> Iterator[Blocking]:
     lanes = machine.vector_lanes
     for vectors in (1, 2, 3):
-        whole = Geometry(task, transform, Blocking(1, vectors, lanes, 1, 1))
+        whole = geometry(task, transform, Blocking(1, vectors, lanes, 1, 1))
         tiles, channel_blocks = whole.tiles, whole.channel_blocks
         if vectors > whole.output_vectors:
             continue
@@ -98,7 +121,8 @@ def cycles(geometry: Geometry, machine: Machine, from_memory: bool) -> float:
     if from_memory:  # which the threads share
         stream = max(stream, geometry.weight_bytes / _MEMORY_BYTES)
     products = _overlapped(share * _products(geometry, tiles), stream)
-    transforms = _overlapped(_transforms(geometry, tiles, vectors, machine), through_transforms / _SCATTER_BYTES)
+    moved = through_transforms / geometry.transform.streamed_bytes
+    transforms = _overlapped(_transforms(geometry, tiles, vectors, machine), moved)
     return products + share * transforms
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
+from te_kernels.conv2d._buffers import flat
 from te_kernels.conv2d._map_tiles import FeatureMap, InputTile, OutputTile, Write
 from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.layout import Layout
@@ -20,19 +20,6 @@ def tile_position(geometry: Geometry, tile: Any) -> tuple[Any, Any, Any]:
     tile = T.Bind(tile)
     image = T.Bind(tile // per_image) if geometry.task.n > 1 else 0
     return image, T.Bind(tile % per_image // geometry.tile_columns), T.Bind(tile % geometry.tile_columns)
-
-
-def flat(buffer: Any) -> Any:
-    """One-dimensional view of a buffer.
-
-    Passes that flatten indices or study every access to an allocation take most of the build time otherwise.
-    """
-    return T.decl_buffer((math.prod(int(extent) for extent in buffer.shape),), "float32", data=buffer.data)
-
-
-def workspace(size: int) -> Any:
-    """``size`` floats of memory."""
-    return flat(T.alloc_buffer((size,), "float32"))
 
 
 class InputTiles:

@@ -19,8 +19,9 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.script import builder as T
 
-from te_kernels.conv2d._output_geometry import Blocks, Geometry, block_bytes, cdiv
+from te_kernels.conv2d._output_geometry import Blocks, Geometry, block_bytes
 from te_kernels.machine import Machine
+from te_kernels.tiling import cdiv
 
 #: Annotation of the innermost loop of the reduction, before which a share is fetched.
 ANNOTATION = "te_kernels.weight_prefetch"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from te_kernels.conv2d._width_vector import Geometry, cdiv
+from te_kernels.conv2d._width_vector import Geometry
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
+from te_kernels.tiling import cdiv
 
 #: Fused multiply-adds in flight needed to hide their latency: 2 pipes x 4 cycles.
 _FMAS_IN_FLIGHT = 8

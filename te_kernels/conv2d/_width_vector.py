@@ -38,12 +38,8 @@ from tvm import te, tirx
 from te_kernels import epilogue as ep
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
+from te_kernels.tiling import cdiv
 from te_kernels.variant import epilogue_placeholders
-
-
-def cdiv(a: int, b: int) -> int:
-    """Ceiling division."""
-    return -(-a // b)
 
 
 @dataclass(frozen=True)

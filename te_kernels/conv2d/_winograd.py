@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import tvm
-
-from te_kernels.conv2d import _transformed_geometry as geometry
-from te_kernels.conv2d import _transformed_kernel as kernel
 from te_kernels.conv2d._tile_transform import UNIT_ROUNDOFF
+from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.conv2d._transformed_model import best_blockings
+from te_kernels.conv2d._transformed_variant import TransformedVariant
 from te_kernels.conv2d._winograd_transform import WinogradTransform
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
-from te_kernels.variant import Layouts, Reject, Variant
+from te_kernels.variant import Reject
 
 #: Outputs a tile worth trying, by the longer side of the kernel. Beyond them the error in float32 explodes: 1e-4 of the
 #: largest output for F(7,3), 2e-4 for F(8,3), with the best points known, and 2e-4 for F(3,7) in two dimensions.
@@ -24,20 +21,12 @@ _OUTPUTS_7_BOTH_WAYS = (2,)
 
 
 @dataclass(frozen=True)
-class WinogradVariant(Variant):
-    """Base of the Winograd variants. Knobs: ``m`` of F(m x m, r x s) and the blocking (``_transformed_kernel``)."""
+class WinogradVariant(TransformedVariant):
+    """Base of the Winograd variants. Knobs: the blocking and ``m`` of F(m x m, r x s)."""
 
     family = "winograd"
-    task_type = ConvTask
 
-    data: str
-    out: str
     m: int
-    tile: int
-    vectors: int
-    lanes: int
-    block: int
-    chunk: int
 
     @classmethod
     def _blocked(
@@ -60,21 +49,12 @@ class WinogradVariant(Variant):
             sizes = _OUTPUTS_7_BOTH_WAYS
         sizes = tuple(m for m in sizes if m <= max(task.oh, task.ow) + 1)
         transforms = [WinogradTransform(m, task.r, task.s) for m in sizes]
-        for transform, b in best_blockings(task, machine, transforms, count):
-            yield cls(data, out, transform.m, b.tile, b.vectors, b.lanes, b.block, b.chunk)
+        for chosen in best_blockings(task, machine, transforms, count):
+            b = chosen.blocking
+            yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.m)
 
-    def _geometry(self, task: ConvTask) -> geometry.Geometry:
-        blocking = geometry.Blocking(self.tile, self.vectors, self.lanes, self.block, self.chunk)
-        return geometry.Geometry(task, WinogradTransform(self.m, task.r, task.s), blocking)
-
-    def layouts(self, task: ConvTask) -> Layouts:
-        return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
-
-    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        return geometry.pack(self._geometry(task), params)
-
-    def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return kernel.prim_func(self._geometry(task), self.layouts(task), machine)
+    def _geometry(self, task: ConvTask) -> Geometry:
+        return Geometry(task, WinogradTransform(self.m, task.r, task.s), self._blocking)
 
     def error_bound(self, task: ConvTask) -> float:
         """Rounding errors of ``c`` additions and the transforms, amplified as the matrices do; and of the epilogue.
@@ -85,9 +65,3 @@ class WinogradVariant(Variant):
         transform = WinogradTransform(self.m, task.r, task.s)
         amplified = transform.rows.amplification * transform.columns.amplification
         return UNIT_ROUNDOFF * (amplified * (3.0 + (task.c // task.groups) ** 0.5) + 8.0)
-
-    def arithmetic(self, task: ConvTask) -> int:
-        return self._geometry(task).product_flops
-
-    def workspace_bytes(self, task: ConvTask) -> int:
-        return self._geometry(task).workspace_bytes

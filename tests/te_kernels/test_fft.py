@@ -89,7 +89,7 @@ def test_error_bound_is_tight(c: int) -> None:
     """The bound follows the number of channels: errors are within a factor of 6 of it."""
     task = ConvTask(1, c, 12, 12, 32, 5, 5, (1, 1), (2, 2, 2, 2))
     layout = MACHINE.blocked_layout
-    variant = FftNCHWc(layout, layout, 12, 1, 2, MACHINE.vector_lanes, 1, 1)
+    variant = FftNCHWc(layout, layout, 1, 2, MACHINE.vector_lanes, 1, 1, m=12)
     assert 1 / 6 <= error_of(task, variant) / variant.error_bound(task) <= 1
 
 

@@ -112,7 +112,7 @@ def _error(task: ConvTask, m: int, blocking: Blocking, layout: str) -> float:
     """As a part of the instance's own bound."""
     knobs = dataclasses.asdict(blocking) | {"lanes": MACHINE.vector_lanes}
     cls = WinogradNHWC if layout == "NHWC" else WinogradNCHWc
-    variant = cls(layout, layout, m, **knobs)
+    variant = cls(layout, layout, m=m, **knobs)
     return error_of(task, variant) / variant.error_bound(task)
 
 
@@ -126,7 +126,7 @@ def test_error_bound_is_tight(c: int, m: int) -> None:
 def test_error_bounds_of_sizes() -> None:
     """At 64 channels: F(2,3), F(4,3), F(6,3); other points change them."""
     task = ConvTask(1, 64, 10, 10, 32, 3, 3)
-    bounds = [WinogradNHWC("NHWC", "NHWC", m, 4, 2, 16, 12, 1).error_bound(task) for m in (2, 4, 6)]
+    bounds = [WinogradNHWC("NHWC", "NHWC", 4, 2, 16, 12, 1, m).error_bound(task) for m in (2, 4, 6)]
     assert bounds == pytest.approx([1.6e-6, 2.1e-5, 3.1e-5], rel=0.05)
     assert cook_toom(4, 3, (0, 1, -1, 3, 5)).amplification > 2 * cook_toom(4, 3).amplification
 
@@ -213,7 +213,7 @@ def test_weights_are_transformed_in_float64() -> None:
     task = ConvTask(1, 16, 8, 8, 16, 3, 3)
     weight = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32)
     layout, lanes = MACHINE.blocked_layout, MACHINE.vector_lanes
-    packed = WinogradNCHWc(layout, layout, 4, 4, 1, lanes, 4, 1).pack(task, [weight])[0]
+    packed = WinogradNCHWc(layout, layout, 4, 1, lanes, 4, 1, m=4).pack(task, [weight])[0]
     g = np.array(cook_toom(4, 3).g, dtype=np.float64)
     expected = np.einsum("ai,kcij,bj->abck", g, weight.astype(np.float64), g).reshape(36, 16, 16).astype(np.float32)
     stored = packed.reshape(36, 16 // lanes, 16, lanes).transpose(0, 2, 1, 3).reshape(36, 16, 16)

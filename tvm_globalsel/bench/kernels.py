@@ -26,7 +26,7 @@ _RUNS_IN_BLOCK = 3
 #: Columns of the report: what a variant must be to stand in them.
 GROUPS: dict[str, Callable[[ConvTask, Variant], bool]] = {
     "any": lambda task, v: True,
-    "direct": lambda task, v: v.family not in ("winograd", "fft"),
+    "direct": lambda task, v: v.family not in ("winograd", "fft", "strassen"),
     "winograd": lambda task, v: v.family == "winograd",
     "nhwc": lambda task, v: (v.layouts(task).inputs[0], v.layouts(task).output) == ("NHWC", "NHWC"),
 }

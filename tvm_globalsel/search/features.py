@@ -15,8 +15,8 @@ from te_kernels.variant import Variant, all_variants
 from tvm_globalsel.search.bounds import Rates
 
 #: Typical time over the bound of a family, so that little data suffices to correct it: medians of ``tuning_logs/``.
-_TYPICAL = {"direct": 1.2, "winograd": 1.5, "fft": 2.2, "im2": 1.6, "kn2": 3.5, "gemm": 1.9, "dense": 1.2,
-            "depthwise": 3.4, "transform": 4.1, "pool": 5.2, "sum2d": 100.0}  # fmt: skip
+_TYPICAL = {"direct": 1.2, "strassen": 1.25, "winograd": 1.5, "fft": 2.2, "im2": 1.6, "kn2": 3.5, "gemm": 1.9,
+            "dense": 1.2, "depthwise": 3.4, "transform": 4.1, "pool": 5.2, "sum2d": 100.0}  # fmt: skip
 _TYPICAL_OTHER = 4.6
 #: What a call costs at least, whatever it computes.
 _CALL_S = 3e-7

@@ -1,4 +1,4 @@
-"""Grouped 1x1 convolution with vectors that overlap, against the float64 oracle."""
+"""1x1 convolution kept in registers, with tiles and vectors that overlap, against the float64 oracle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from te_kernels import check
-from te_kernels.conv2d.grouped_1x1_nhwc import Grouped1x1NHWC
+from te_kernels.conv2d._pointwise import PointwiseVariant
+from te_kernels.conv2d.pointwise_nchwc import PointwiseNCHWc
+from te_kernels.conv2d.pointwise_nchwc_nhwc import PointwiseNCHWcToNHWC
+from te_kernels.conv2d.pointwise_nhwc import PointwiseNHWC
+from te_kernels.conv2d.pointwise_nhwc_nchwc import PointwiseNHWCToNCHWc
 from te_kernels.epilogue import Step
 from te_kernels.machine import describe
 from te_kernels.task import ConvTask
@@ -19,7 +23,13 @@ from te_kernels.variant import Reject
 from tests.te_kernels import kernel_checks
 from tests.te_kernels.kernel_checks import MACHINE, TARGET, check_all
 
-NAME = ["grouped_1x1_nhwc"]
+NAME = ["pointwise_nhwc"]
+EVERY: dict[type[PointwiseVariant], tuple[str, str]] = {
+    PointwiseNHWC: ("NHWC", "NHWC"),
+    PointwiseNCHWc: (MACHINE.blocked_layout, MACHINE.blocked_layout),
+    PointwiseNHWCToNCHWc: ("NHWC", MACHINE.blocked_layout),
+    PointwiseNCHWcToNHWC: (MACHINE.blocked_layout, "NHWC"),
+}
 RELU = (Step("bias"), Step("relu"))
 
 
@@ -37,6 +47,32 @@ def test_matches_oracle(task: ConvTask) -> None:
     assert check_all(task, NAME)
 
 
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.name)
+@pytest.mark.parametrize(
+    "task",
+    [
+        ConvTask(1, 48, 13, 13, 112, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu"))),
+        ConvTask(3, 32, 11, 7, 48, 1, 1, epilogue=(Step("scale"), Step("bias"), Step("silu"))),
+        ConvTask(2, 16, 1, 3, 16, 1, 1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("pixels", "vectors"), [(5, 3), (3, 7), (2, 1), (3, 2)])
+def test_all_layouts(task: ConvTask, cls: type[PointwiseVariant], pixels: int, vectors: int) -> None:
+    """Tiles that divide neither pixels nor vectors, several images."""
+    pixels, vectors = min(pixels, task.h * task.w), min(vectors, task.k // MACHINE.vector_lanes)
+    variant = cls(*EVERY[cls], pixels, vectors, MACHINE.vector_lanes)
+    assert kernel_checks.error_of(task, variant) <= variant.error_bound(task)
+
+
+def test_where_it_applies() -> None:
+    """In all layouts to few input channels, and to many on maps of 13x13, which no good tile divides."""
+    for task in (ConvTask(1, 64, 14, 14, 64, 1, 1), ConvTask(1, 384, 13, 13, 48, 1, 1)):
+        assert [len(list(cls.candidates(task, MACHINE))) for cls in EVERY] == [2] * len(EVERY)
+    with pytest.raises(Reject, match="blocks"):
+        list(PointwiseNCHWc.candidates(ConvTask(1, 24, 13, 13, 56, 1, 1), MACHINE))
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     st.integers(1, 3), st.integers(2, 5), st.integers(1, 9), st.integers(17, 80), st.integers(1, 9), st.integers(1, 9)
@@ -49,7 +85,7 @@ def test_any_shape(n: int, groups: int, c: int, k: int, h: int, w: int) -> None:
 def test_stays_inside_of_its_output() -> None:
     """Six tiles in blocks for four threads: two a block are three blocks, and a fourth would lie beyond the end."""
     task = ConvTask(1, 6, 1, 12, 51, 1, 1, groups=3)
-    variant = Grouped1x1NHWC(pixels=2, vectors=2, lanes=MACHINE.vector_lanes)
+    variant = PointwiseNHWC("NHWC", "NHWC", pixels=2, vectors=2, lanes=MACHINE.vector_lanes)
     func = variant.prim_func(task, describe(TARGET, 4)).with_attr("global_symbol", "main")
     data, *params, out = check.arguments(check.make_case(task), variant)
     size = math.prod(out.shape)
@@ -71,7 +107,8 @@ def test_narrow_vectors_and_two_threads(mcpu: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (ConvTask(1, 32, 5, 5, 34, 1, 1), "one group"),
+        (ConvTask(1, 512, 14, 14, 64, 1, 1), "divide the pixels"),
+        (ConvTask(1, 32, 13, 13, 12, 1, 1), "less than one vector"),
         (ConvTask(1, 32, 5, 5, 64, 1, 1, groups=2), "whole vectors"),
         (ConvTask(1, 32, 5, 5, 30, 1, 1, groups=2), "less than one vector"),
         (ConvTask(1, 32, 5, 5, 34, 3, 3, groups=2), "not 1x1"),
@@ -80,4 +117,4 @@ def test_narrow_vectors_and_two_threads(mcpu: str, monkeypatch: pytest.MonkeyPat
 )
 def test_says_why_not(task: ConvTask, reason: str) -> None:
     with pytest.raises(Reject, match=reason):
-        list(Grouped1x1NHWC.candidates(task, MACHINE))
+        list(PointwiseNHWC.candidates(task, MACHINE))

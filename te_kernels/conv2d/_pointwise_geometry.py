@@ -1,11 +1,11 @@
-"""Tiles of ``grouped_1x1_nhwc``: pixels and vectors of output channels, the last of each moved back to the end."""
+"""Tiles of ``_pointwise``: pixels and vectors of output channels, the last of each moved back to the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from te_kernels.conv2d._transformed_geometry import cdiv
 from te_kernels.task import ConvTask
+from te_kernels.tiling import cdiv
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,14 @@ class Geometry:
     lanes: int
 
     @property
-    def positions(self) -> int:
-        """Pixels of all images."""
-        return self.task.n * self.task.h * self.task.w
+    def image_pixels(self) -> int:
+        """Pixels of one image."""
+        return self.task.h * self.task.w
+
+    @property
+    def image_tiles(self) -> int:
+        """Tiles that cover the pixels of one image."""
+        return cdiv(self.image_pixels, self.pixels)
 
     @property
     def per_group(self) -> int:
@@ -44,8 +49,8 @@ class Geometry:
 
     @property
     def tiles(self) -> int:
-        """Tiles that cover all pixels."""
-        return cdiv(self.positions, self.pixels)
+        """Tiles of all images."""
+        return self.task.n * self.image_tiles
 
     @property
     def vector_starts(self) -> list[list[int]]:
@@ -65,7 +70,7 @@ class Geometry:
 
     def block_tiles(self, l2_bytes: int, threads: int) -> int:
         """Tiles in a block of pixels: all where a group's pixels stay in L2 and the units suffice the threads."""
-        group_bytes = 4 * self.positions * (self.reduction + self.per_group)
+        group_bytes = 4 * self.task.n * self.image_pixels * (self.reduction + self.per_group)
         needed = cdiv(group_bytes, l2_bytes // 2) if self.vector_blocks > 1 else 1
         uneven = self.units % threads > 0
         if threads > 1 and (needed > 1 or uneven):

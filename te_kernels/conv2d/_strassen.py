@@ -1,0 +1,63 @@
+"""What the Strassen variants share: they differ only in the layouts they read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from te_kernels.conv2d import _strassen_tiles, _transformed_kernel
+from te_kernels.conv2d._strassen_geometry import StrassenGeometry
+from te_kernels.conv2d._strassen_transform import StrassenTransform
+from te_kernels.conv2d._tile_transform import UNIT_ROUNDOFF
+from te_kernels.conv2d._transformed_model import best_blockings, direct_cycles
+from te_kernels.conv2d._transformed_variant import TransformedVariant
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Reject
+
+#: 8 % and 18 % of the multiply-adds less than one level less; a third would transform more than it saves.
+_LEVELS = (1, 2)
+#: What the model may see in favour of an ideal direct convolution, and Strassen's still be measured.
+_PROMISING = 1.06
+
+
+@dataclass(frozen=True)
+class StrassenVariant(TransformedVariant):
+    """Base of the Strassen variants. Knobs: the blocking and ``levels`` of halving."""
+
+    family = "strassen"
+    tiles: ClassVar = _transformed_kernel.Tiles(_strassen_tiles.InputTiles, _strassen_tiles.OutputTiles)
+
+    levels: int
+
+    @classmethod
+    def _blocked(
+        cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 2
+    ) -> Iterator[StrassenVariant]:
+        if task.groups > 1:
+            raise Reject(f"{task.groups} groups: the products of each are small")
+        if task.r * task.s > 1 and task.stride == (1, 1) and task.dilation == (1, 1):
+            raise Reject("stride 1: minimal filtering saves more")
+        whole = [
+            StrassenTransform(levels)
+            for levels in _LEVELS
+            if task.c % ((1 << levels) * machine.vector_lanes) == task.k % ((1 << levels) * machine.vector_lanes) == 0
+            and task.n * task.oh * task.ow >= 1 << levels
+        ]
+        if not whole:
+            raise Reject(f"halves of {task.c} or {task.k} channels are no whole vectors of {machine.vector_lanes}")
+        blockings = best_blockings(task, machine, whole, count, geometry=StrassenGeometry)
+        promising = [b for b in blockings if b.cycles < _PROMISING * direct_cycles(task, machine)]
+        if not promising:
+            raise Reject("too small: by the model the additions take longer than the multiplications that they save")
+        for chosen in promising:
+            b = chosen.blocking
+            yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.levels)
+
+    def _geometry(self, task: ConvTask) -> StrassenGeometry:
+        return StrassenGeometry(task, StrassenTransform(self.levels), self._blocking)
+
+    def error_bound(self, task: ConvTask) -> float:
+        """Rounding errors of the additions, which each level about doubles (seen); in the worst case far more."""
+        return UNIT_ROUNDOFF * 2.0**self.levels * (8.0 + (task.c * task.r * task.s) ** 0.5)

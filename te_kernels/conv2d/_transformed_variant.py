@@ -1,0 +1,55 @@
+"""What the winograd, fft and strassen variants share: everything but the transform and where it applies."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import tvm
+
+from te_kernels.conv2d import _transformed_kernel as kernel
+from te_kernels.conv2d._transformed_geometry import Blocking, Geometry
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Layouts, Variant
+
+
+@dataclass(frozen=True)
+class TransformedVariant(Variant):
+    """Base. Knobs: the layouts and the blocking (``_transformed_geometry``); subclasses add those of the transform."""
+
+    task_type = ConvTask
+    tiles: ClassVar[kernel.Tiles] = kernel.Tiles()
+
+    data: str
+    out: str
+    tile: int
+    vectors: int
+    lanes: int
+    block: int
+    chunk: int
+
+    @abstractmethod
+    def _geometry(self, task: ConvTask) -> Geometry:
+        """Loop bounds of the task under this instance's transform and blocking."""
+
+    @property
+    def _blocking(self) -> Blocking:
+        return Blocking(self.tile, self.vectors, self.lanes, self.block, self.chunk)
+
+    def layouts(self, task: ConvTask) -> Layouts:
+        return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
+
+    def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
+        return self._geometry(task).pack(params)
+
+    def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
+        return kernel.prim_func(self._geometry(task), self.layouts(task), machine, self.tiles)
+
+    def arithmetic(self, task: ConvTask) -> int:
+        return self._geometry(task).product_flops
+
+    def workspace_bytes(self, task: ConvTask) -> int:
+        return self._geometry(task).workspace_bytes
