@@ -12,7 +12,7 @@ from te_kernels.task import ConvTask
 _FMAS_IN_FLIGHT = 8
 #: Cycles that a register takes to be cleared, to go through the epilogue and to be stored.
 _STORE = 3.0
-_MOST_VECTORS = 4
+_MOST_VECTORS = 6
 #: What overlapping must gain by the model.
 _WORTH = 1.02
 
