@@ -39,15 +39,10 @@ class StrassenVariant(TransformedVariant):
             raise Reject(f"{task.groups} groups: the products of each are small")
         if task.r * task.s > 1 and task.stride == (1, 1) and task.dilation == (1, 1):
             raise Reject("stride 1: minimal filtering saves more")
-        whole = [
-            StrassenTransform(levels)
-            for levels in _LEVELS
-            if task.c % ((1 << levels) * machine.vector_lanes) == task.k % ((1 << levels) * machine.vector_lanes) == 0
-            and task.n * task.oh * task.ow >= 1 << levels
-        ]
-        if not whole:
+        transforms = [StrassenTransform(levels) for levels in _LEVELS if _applies(task, machine, levels)]
+        if not transforms:
             raise Reject(f"halves of {task.c} or {task.k} channels are no whole vectors of {machine.vector_lanes}")
-        blockings = best_blockings(task, machine, whole, count, geometry=StrassenGeometry)
+        blockings = best_blockings(task, machine, transforms, count, geometry=StrassenGeometry)
         promising = [b for b in blockings if b.cycles < _PROMISING * direct_cycles(task, machine)]
         if not promising:
             raise Reject("too small: by the model the additions take longer than the multiplications that they save")
@@ -61,3 +56,17 @@ class StrassenVariant(TransformedVariant):
     def error_bound(self, task: ConvTask) -> float:
         """Rounding errors of the additions, which each level about doubles (seen); in the worst case far more."""
         return UNIT_ROUNDOFF * 2.0**self.levels * (8.0 + (task.c * task.r * task.s) ** 0.5)
+
+
+def _applies(task: ConvTask, machine: Machine, levels: int) -> bool:
+    """Whether parts are whole vectors, and the weights of two levels small.
+
+    Those are three times the original. Where they come from memory a network saves 2 % of its time for 40 % more of it.
+    """
+    part_vector = machine.vector_lanes << levels
+    weight_bytes = 4 * task.k * task.c * task.r * task.s * (7 / 4) ** levels
+    return (
+        task.c % part_vector == task.k % part_vector == 0
+        and task.n * task.oh * task.ow >= 1 << levels
+        and (levels == 1 or weight_bytes <= machine.l3_bytes / 8)
+    )
