@@ -22,6 +22,8 @@ from tvm_globalsel.selection import Costs, Measured
 _UNSEEN = 1.03
 #: Imagined kernels of each kind at the factor of all kinds.
 _PRIOR = 3.0
+#: Imagined part of the network at factor 1: a few kernels that the log has from other networks are no measure of it.
+_PRIOR_SHARE = 0.1
 
 
 def priced_inside(costs: Costs, log: TuningLog, origin: Origin) -> Costs:
@@ -30,7 +32,9 @@ def priced_inside(costs: Costs, log: TuningLog, origin: Origin) -> Costs:
     seen = {id(m): seconds for m in every if (seconds := _inside_s(m, log, origin)) is not None}
     if not seen:
         return costs
-    factors = _Factors([(m.record, seen[id(m)]) for m in every if m.record is not None and id(m) in seen])
+    network_s = sum(min(_alone_s(found), default=0.0) for found in costs.choices.values())
+    pairs = [(m.record, seen[id(m)]) for m in every if m.record is not None and id(m) in seen]
+    factors = _Factors(pairs, network_s)
 
     def priced(measured: Measured, rivals: tuple[Measured, ...]) -> Measured:
         record = measured.record
@@ -46,11 +50,18 @@ def priced_inside(costs: Costs, log: TuningLog, origin: Origin) -> Costs:
     )
 
 
+def _alone_s(found: tuple[Measured, ...]) -> list[float]:
+    return [m.record.cost_s for m in found if m.record is not None and m.record.cost_s < math.inf]
+
+
 class _Factors:
     """Time inside over time alone, for each kind of task: short kernels that move data differ most."""
 
-    def __init__(self, pairs: list[tuple[Record, float]]) -> None:
-        self._overall = sum(inside for _, inside in pairs) / sum(alone.cost_s for alone, _ in pairs)
+    def __init__(self, pairs: list[tuple[Record, float]], network_s: float) -> None:
+        imagined_s = _PRIOR_SHARE * network_s
+        self._overall = (sum(inside for _, inside in pairs) + imagined_s) / (
+            sum(alone.cost_s for alone, _ in pairs) + imagined_s
+        )
         groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for alone, inside in pairs:
             groups[alone.task["kind"]].append((alone.cost_s, inside))

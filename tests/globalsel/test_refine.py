@@ -53,17 +53,42 @@ def test_unknown_inside_changes_nothing(costs: Costs) -> None:
     assert priced_inside(costs, TuningLog(), CONTEXT.origin) is costs
 
 
+def _factor(pairs: list[tuple[float, float]]) -> float:
+    """Of convolutions in ``costs``, whose cheapest plan takes 4 s: shrunk towards all kinds, and those towards 1."""
+    alone, inside = (sum(column) for column in zip(*pairs, strict=True))
+    overall = (inside + 0.1 * 4.0) / (alone + 0.1 * 4.0)
+    imagined = 3 * alone / len(pairs)
+    return (inside + overall * imagined) / (alone + imagined)
+
+
+def test_a_short_kernel_of_another_network_says_little(costs: Costs) -> None:
+    """A softmax of 0.1 ms takes eighty times as long inside: the convolutions are not eighty times as dear for it."""
+    variant = costs.choices[FIRST.key][0].variant
+    short = make_record(CONTEXT, TransformTask((1, 16, 8, 8), "NCHW", "NHWC"), variant, costs_s=(1e-4,))
+    log = TuningLog()
+    log.append([inside_record(short, CONTEXT.origin, (8e-3,))])
+    priced = priced_inside(Costs(costs.choices, {"a": Measured(variant, 1e-4, short)}), log, CONTEXT.origin)
+    assert priced.transforms["a"].cost_s == 8e-3
+    for found, before in ((priced.choices[task.key], costs.choices[task.key]) for task in (FIRST, SECOND)):
+        assert [m.cost_s for m in found] == pytest.approx([m.cost_s for m in before], rel=0.03)
+
+
 def test_prices_inside(costs: Costs) -> None:
     log = TuningLog()
     first, second = costs.choices[FIRST.key], costs.choices[SECOND.key]
     log.append([inside_record(_record(first[0]), CONTEXT.origin, (1.2, 1.1, 1.3))])
     priced = priced_inside(costs, log, CONTEXT.origin)
-    assert [m.cost_s for m in priced.choices[FIRST.key]] == pytest.approx([1.2, 1.04 * 1.2 * 1.03, 2.0 * 1.2 * 1.03])
+    factor = _factor([(1.0, 1.2)])
+    assert [m.cost_s for m in priced.choices[FIRST.key]] == pytest.approx(
+        [1.2, 1.04 * factor * 1.03, 2.0 * factor * 1.03]
+    )
     assert [m.inside for m in priced.choices[FIRST.key]] == [True, False, False]
-    assert [m.cost_s for m in priced.choices[SECOND.key]] == pytest.approx([3.6, 6.0])  # no rival of theirs was inside
+    assert [m.cost_s for m in priced.choices[SECOND.key]] == pytest.approx(
+        [3.0 * factor, 5.0 * factor]
+    )  # no rival was inside
     assert priced_inside(priced, log, CONTEXT.origin) == priced  # prices are made from what kernels take alone
     log.append([inside_record(_record(second[1]), CONTEXT.origin, (4.8,))])
-    factor = (1.2 + 4.8) / (1.0 + 5.0)
+    factor = _factor([(1.0, 1.2), (5.0, 4.8)])
     priced = priced_inside(costs, log, CONTEXT.origin)
     assert [m.cost_s for m in priced.choices[SECOND.key]] == pytest.approx([3.0 * factor * 1.03, 4.8])
 
@@ -78,7 +103,7 @@ def test_factors_of_kinds(costs: Costs) -> None:
     log.append([inside_record(_record(costs.choices[FIRST.key][0]), CONTEXT.origin, (1.1,)),
                 inside_record(_record(moved), CONTEXT.origin, (0.03,))])  # fmt: skip
     priced = priced_inside(Costs(costs.choices, {"a": moved, "b": unseen}), log, CONTEXT.origin)
-    overall = (1.1 + 0.03) / (1.0 + 0.01)
+    overall = (1.1 + 0.03 + 0.4) / (1.0 + 0.01 + 0.4)
     assert priced.transforms["a"].cost_s == pytest.approx(0.03)
     assert priced.transforms["b"].cost_s == pytest.approx(0.02 * (0.03 + 3 * 0.01 * overall) / (0.01 + 3 * 0.01))
 
