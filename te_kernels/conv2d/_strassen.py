@@ -1,4 +1,21 @@
-"""What the Strassen variants share: they differ only in the layouts they read and write."""
+"""What the Strassen variants share: they differ only in the layouts they read and write.
+
+Effective GFLOP/s (of the direct algorithm), one thread of a Zen 5 core whose FMA probe gives 252; all in turns in one
+process, NHWC, weights in cache, best blocking of each:
+
+    layer                       direct  1 level  2 levels
+    1x1 s2   512x28x28 -> 1024     234      249       263
+    1x1 s2   256x56x56 ->  512     236      244       264
+    1x1     1024x14x14 ->  256     236      249       254
+    1x1      256x14x14 -> 1024     237      236       245
+    1x1      512x28x28 ->  128     234      237       240
+    1x1       64x56x56 ->  256     234      216       205
+    3x3 s2   128x56x56 ->  128     230      243       256
+    3x3 s2   256x28x28 ->  256     235      258       266
+
+Few channels on either side leave the additions too little to save. Errors are two and four times those of a direct
+convolution.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +33,7 @@ from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Reject
 
-#: 8 % and 18 % of the multiply-adds less than one level less; a third would transform more than it saves.
+#: 1/8 and 15/64 fewer multiply-adds. A third level would add more than it saves.
 _LEVELS = (1, 2)
 #: What the model may see in favour of an ideal direct convolution, and Strassen's still be measured.
 _PROMISING = 1.06

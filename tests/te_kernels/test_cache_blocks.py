@@ -8,8 +8,10 @@ import pytest
 
 from te_kernels.conv2d import _depthwise, _output_geometry
 from te_kernels.conv2d._flat import flattened
+from te_kernels.conv2d.direct_kblock_nhwc import DirectKBlockNHWC
 from te_kernels.epilogue import Step
 from te_kernels.task import ConvTask
+from te_kernels.variant import Reject
 from tests.te_kernels import kernel_checks
 
 SMALL = replace(kernel_checks.MACHINE, l1_bytes=4 << 10, l2_bytes=48 << 10)
@@ -45,3 +47,11 @@ def test_there_are_ragged_blocks() -> None:
 def test_a_flat_view_is_of_pointwise_tasks_only() -> None:
     with pytest.raises(ValueError, match="pointwise"):
         flattened(ConvTask(1, 8, 5, 5, 8, 3, 3))
+
+
+def test_the_reduction_is_cut_where_weights_and_input_exceed_the_cache() -> None:
+    """0.6 MB of weights for two vectors of 512 channels fit 1 MB beside a map of 7x7, not beside one of 14x14."""
+    machine = replace(kernel_checks.MACHINE, l2_bytes=1 << 20, vector_lanes=16)
+    assert list(DirectKBlockNHWC.candidates(ConvTask(1, 512, 14, 14, 512, 3, 3, (2, 2), SAME), machine))
+    with pytest.raises(Reject, match="beside the input"):
+        list(DirectKBlockNHWC.candidates(ConvTask(1, 512, 7, 7, 512, 3, 3, (1, 1), SAME), machine))

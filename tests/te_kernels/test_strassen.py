@@ -91,6 +91,14 @@ def test_candidates_meet_their_bounds() -> None:
     )
 
 
+def test_two_levels_only_of_small_weights() -> None:
+    """Three times 1 MB stay in an eighth of 32 MB, three times 4 MB do not."""
+    machine = dataclasses.replace(MACHINE, l2_bytes=1 << 20, l3_bytes=32 << 20, vector_lanes=16, vector_registers=32)
+    small, large = ConvTask(1, 1024, 14, 14, 256, 1, 1), ConvTask(1, 2048, 14, 14, 512, 1, 1)
+    levels = [{v.levels for v in StrassenNHWC.candidates(task, machine)} for task in (small, large)]
+    assert levels == [{1, 2}, {1}]
+
+
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
