@@ -10,8 +10,6 @@ from pathlib import Path
 import tvm
 from tvm.target import codegen
 
-_FLOAT32_BYTES = 4
-
 
 @dataclass(frozen=True)
 class Machine:

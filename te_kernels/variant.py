@@ -82,8 +82,8 @@ class Variant:
         """Largest |error| relative to the largest |reference| element, in float32; checked on every measurement."""
         return self.relative_error
 
-    def workspace_bytes(self, task: Any) -> int:
-        """Scratch memory the kernel allocates beside its arguments."""
+    def workspace_bytes(self, task: Any, threads: int = 1) -> int:
+        """Scratch memory the kernel allocates beside its arguments, of all threads at once, at most."""
         return 0
 
     def arithmetic(self, task: Any) -> int:

@@ -146,7 +146,7 @@ def account(network: Network, costs: Costs, problem: Problem, only: Solution | N
         for number, measured in enumerate(costs.choices[op.task.key]):
             if only.choice[index] != number if only else not np.isfinite(problem.nodes[index].costs_s[number]):
                 continue
-            workspace[index][number] = measured.variant.workspace_bytes(op.task)
+            workspace[index][number] = measured.variant.workspace_bytes(op.task, costs.threads)
             weights[index][number] = packed_bytes(op.task, measured.variant, described(op))
             errors[index][number] = _error(op.task, measured)
     held = [index if problem.consumers[index] else last for index in range(len(problem.nodes))]

@@ -47,6 +47,7 @@ def priced_inside(costs: Costs, log: TuningLog, origin: Origin) -> Costs:
     return Costs(
         {key: tuple(priced(m, found) for m in found) for key, found in costs.choices.items()},
         {key: priced(m, (m,)) for key, m in costs.transforms.items()},
+        costs.threads,
     )
 
 
@@ -78,8 +79,14 @@ class _Factors:
 
 
 def _inside_s(measured: Measured, log: TuningLog, origin: Origin) -> float | None:
-    """Seconds inside of a network; None where it was never seen there, or fails alone."""
+    """Seconds inside of a network; None where it was never seen there, or fails alone.
+
+    With trusted records of other machines: of this one, or of the one that timed the kernel alone. A faster one's
+    would make its choices win.
+    """
     if measured.record is None or not 0 < measured.record.cost_s < math.inf:
         return None
     record = log.get(key_at(measured.record, origin, INSIDE))
-    return record.cost_s if record is not None and 0 < record.cost_s < math.inf else None
+    if record is None or record.origin not in (origin, measured.record.origin):
+        return None
+    return record.cost_s if 0 < record.cost_s < math.inf else None

@@ -192,7 +192,8 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
         "in": list(layouts.inputs), "out": layouts.output, "cost_s": chosen.cost_s,
         "kernel": selected.kernel(op.task, chosen.variant),
         "relative_error": record.relative_error if record else None,
-        "workspace_bytes": chosen.variant.workspace_bytes(op.task), "gflop": op.task.flops / 1e9,
+        "workspace_bytes": chosen.variant.workspace_bytes(op.task, selected.costs.threads),
+        "gflop": op.task.flops / 1e9,
         "alternatives": alternatives,
         "rejected": [{"variant": name, "reason": reason} for name, reason in selected.rejections[op.task.key]],
     }  # fmt: skip

@@ -61,6 +61,8 @@ class Costs:
 
     choices: dict[str, tuple[Measured, ...]]
     transforms: dict[str, Measured]
+    #: Of a kernel: each may need scratch memory of its own.
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def costs_from_log(
         finite = [m for m in measured if math.isfinite(m.cost_s)]
         if finite:
             transforms[task.key] = min(finite, key=lambda m: m.cost_s)
-    return Costs(choices, transforms)
+    return Costs(choices, transforms, context.threads)
 
 
 def _all_measured(

@@ -8,6 +8,8 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from te_kernels.tiling import cdiv
+
 
 def argument(name: str, shape: tuple[int, ...]) -> Any:
     """A float32 argument of the kernel."""
@@ -27,6 +29,15 @@ def workspace(size: int) -> Any:
     return flat(T.alloc_buffer((size,), "float32"))
 
 
+def prefetch(element: Any, write: bool = False, level: int = 3) -> None:
+    """The cache line of a buffer's element on its way, to be read or written; ``level`` 3: to all caches, 2: to L2.
+
+    It may lie beyond the end of the buffer: a prefetch never faults.
+    """
+    arguments = [T.int32(i) for i in (int(write), level, 1)]
+    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(element), *arguments))
+
+
 def vector_registers(count: int, lanes: int) -> Any:
     """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
 
@@ -34,6 +45,6 @@ def vector_registers(count: int, lanes: int) -> Any:
     values return to registers only in loops without calls, prefetches included.
     """
     pointer = T.ptr("float32", "local")
-    words = -(-count * lanes * 4 // 8)
+    words = cdiv(count * lanes * 4, 8)
     stack = T.Bind(tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words), var=pointer)
     return T.decl_buffer((count * lanes,), "float32", data=stack, scope="local")

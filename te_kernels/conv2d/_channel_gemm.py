@@ -79,7 +79,7 @@ class ChannelGemmVariant(Variant):
         func = algorithm.prim_func(self._plan(task), self.layouts(task), machine)
         return on_map(func, task, self.layouts(task)) if self.flat else func
 
-    def workspace_bytes(self, task: ConvTask) -> int:
+    def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
         return algorithm.workspace_bytes(self._plan(task))
 
 

@@ -61,5 +61,5 @@ class DirectVariant(Variant):
         func = algorithm.prim_func(self._geometry(task), self.layouts(task), machine)
         return on_map(func, task, self.layouts(task)) if self.flat else func
 
-    def workspace_bytes(self, task: ConvTask) -> int:
+    def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
         return algorithm.workspace_bytes(self._geometry(task))

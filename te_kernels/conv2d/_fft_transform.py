@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script import builder as T
 
+from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.conv2d._fft_program import complex_dft, real_dft, transposed
 from te_kernels.conv2d._linear_program import Program
-from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded, vector_registers
+from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded
 from te_kernels.conv2d._tile_transform import Registers, TileTransform, vector_sum
 
 

@@ -48,5 +48,5 @@ class NCHWVariant(Variant):
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
         return algorithm.prim_func(self._geometry(task), machine)
 
-    def workspace_bytes(self, task: ConvTask) -> int:
-        return algorithm.workspace_bytes(self._geometry(task))
+    def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
+        return threads * algorithm.workspace_bytes(self._geometry(task))

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.tiling import cdiv
+
+_CACHE_LINE_FLOATS = 16
+#: As in ``_weight_prefetch``: with few positions there is no time to fetch anything, with many the first tile's wait is
+#: nothing.
+_FEW_POSITIONS, _MANY_POSITIONS = 48, 512
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,24 @@ class Geometry:
         """Blocks of vectors of all groups."""
         return self.task.groups * self.vector_blocks
 
+    @property
+    def run(self) -> int:
+        """Input channels between two fetches of the next pixels: a cache line's or somewhat less, if they divide so."""
+        runs = [d for d in range(_CACHE_LINE_FLOATS // 2, _CACHE_LINE_FLOATS + 1) if self.reduction % d == 0]
+        return max(runs, default=self.reduction)
+
+    def fetches_weights(self, machine: Machine) -> bool:
+        """Whether a block of pixels is so short that fetching the next block of vectors' weights shows."""
+        pixels = self.pixels * self.block_tiles(machine.l2_bytes, machine.threads)
+        return self.vector_blocks > 1 and _FEW_POSITIONS < pixels < _MANY_POSITIONS
+
     def block_tiles(self, l2_bytes: int, threads: int) -> int:
         """Tiles in a block of pixels: all where a group's pixels stay in L2 and the units suffice the threads."""
         group_bytes = 4 * self.task.n * self.image_pixels * (self.reduction + self.per_group)
         needed = cdiv(group_bytes, l2_bytes // 2) if self.vector_blocks > 1 else 1
         uneven = self.units % threads > 0
         if threads > 1 and (needed > 1 or uneven):
-            needed = cdiv(needed, threads) * threads
+            dealt = min(cdiv(needed, threads) * threads, self.tiles)
+            if needed > 1 or cdiv(dealt, threads) * self.units <= cdiv(self.units, threads) * dealt:  # the slowest
+                needed = dealt
         return cdiv(self.tiles, min(needed, self.tiles))

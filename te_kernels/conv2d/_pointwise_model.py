@@ -1,8 +1,6 @@
-"""Which register tiles of ``_pointwise`` are worth measuring, and where they beat tiles that do not overlap."""
+"""Which register tiles of ``_pointwise`` are worth measuring."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from te_kernels.conv2d._pointwise_geometry import Geometry
 from te_kernels.machine import Machine
@@ -13,25 +11,20 @@ _FMAS_IN_FLIGHT = 8
 #: Cycles that a register takes to be cleared, to go through the epilogue and to be stored.
 _STORE = 3.0
 _MOST_VECTORS = 6
-#: What overlapping must gain by the model.
-_WORTH = 1.02
+#: Input channels from which on the tiles are so alike that the model's best one is worth measuring.
+_MANY_CHANNELS = 192
 
 
 def best_tiles(task: ConvTask, machine: Machine, count: int) -> list[tuple[int, int]]:
     """The ``count`` (pixels, vectors) with the highest modelled throughput, no two with the same vectors."""
-    best = _best(task, machine, lambda pixels: True)
+    if task.c // task.groups > _MANY_CHANNELS:
+        count = 1
+    best = _best(task, machine)
     ranked = sorted(best, key=lambda vectors: (-best[vectors][0], vectors))
     return [(best[vectors][1], vectors) for vectors in ranked[:count]]
 
 
-def overlapping_pays(task: ConvTask, machine: Machine) -> bool:
-    """Whether the best tiles beat the best of those that divide the pixels."""
-    dividing = _best(task, machine, lambda pixels: task.h * task.w % pixels == 0)
-    every = _best(task, machine, lambda pixels: True)
-    return max(every.values())[0] > _WORTH * max(dividing.values())[0]
-
-
-def _best(task: ConvTask, machine: Machine, allowed: Callable[[int], bool]) -> dict[int, tuple[float, int]]:
+def _best(task: ConvTask, machine: Machine) -> dict[int, tuple[float, int]]:
     """By the number of vectors: (efficiency, pixels)."""
     best: dict[int, tuple[float, int]] = {}
     group_vectors = Geometry(task, 1, 1, machine.vector_lanes).group_vectors
@@ -39,9 +32,8 @@ def _best(task: ConvTask, machine: Machine, allowed: Callable[[int], bool]) -> d
         for pixels in range(1, min(30, task.h * task.w) + 1):
             if pixels * vectors + vectors + (vectors > 1) > machine.vector_registers:
                 break
-            if allowed(pixels):
-                rank = _efficiency(Geometry(task, pixels, vectors, machine.vector_lanes)), pixels
-                best[vectors] = max(best.get(vectors, (0.0, 0)), rank)
+            rank = _efficiency(Geometry(task, pixels, vectors, machine.vector_lanes)), pixels
+            best[vectors] = max(best.get(vectors, (0.0, 0)), rank)
     return best
 
 

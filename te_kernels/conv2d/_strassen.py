@@ -23,20 +23,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from te_kernels.conv2d import _strassen_model as model
 from te_kernels.conv2d import _strassen_tiles, _transformed_kernel
 from te_kernels.conv2d._strassen_geometry import StrassenGeometry
 from te_kernels.conv2d._strassen_transform import StrassenTransform
 from te_kernels.conv2d._tile_transform import UNIT_ROUNDOFF
-from te_kernels.conv2d._transformed_model import best_blockings, direct_cycles
 from te_kernels.conv2d._transformed_variant import TransformedVariant
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Reject
-
-#: 1/8 and 15/64 fewer multiply-adds. A third level would add more than it saves.
-_LEVELS = (1, 2)
-#: What the model may see in favour of an ideal direct convolution, and Strassen's still be measured.
-_PROMISING = 1.06
 
 
 @dataclass(frozen=True)
@@ -54,16 +49,16 @@ class StrassenVariant(TransformedVariant):
     ) -> Iterator[StrassenVariant]:
         if task.groups > 1:
             raise Reject(f"{task.groups} groups: the products of each are small")
-        if task.r * task.s > 1 and task.stride == (1, 1) and task.dilation == (1, 1):
+        if model.minimal_filtering_saves_more(task):
             raise Reject("stride 1: minimal filtering saves more")
-        transforms = [StrassenTransform(levels) for levels in _LEVELS if _applies(task, machine, levels)]
-        if not transforms:
+        if task.n * task.oh * task.ow == 1:
+            raise Reject("a single position has no halves")
+        if task.c % (2 * machine.vector_lanes) or task.k % (2 * machine.vector_lanes):
             raise Reject(f"halves of {task.c} or {task.k} channels are no whole vectors of {machine.vector_lanes}")
-        blockings = best_blockings(task, machine, transforms, count, geometry=StrassenGeometry)
-        promising = [b for b in blockings if b.cycles < _PROMISING * direct_cycles(task, machine)]
-        if not promising:
+        chosen_blockings = model.promising_blockings(task, machine, count)
+        if not chosen_blockings:
             raise Reject("too small: by the model the additions take longer than the multiplications that they save")
-        for chosen in promising:
+        for chosen in chosen_blockings:
             b = chosen.blocking
             yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.levels)
 
@@ -73,17 +68,3 @@ class StrassenVariant(TransformedVariant):
     def error_bound(self, task: ConvTask) -> float:
         """Rounding errors of the additions, which each level about doubles (seen); in the worst case far more."""
         return UNIT_ROUNDOFF * 2.0**self.levels * (8.0 + (task.c * task.r * task.s) ** 0.5)
-
-
-def _applies(task: ConvTask, machine: Machine, levels: int) -> bool:
-    """Whether parts are whole vectors, and the weights of two levels small.
-
-    Those are three times the original. Where they come from memory a network saves 2 % of its time for 40 % more of it.
-    """
-    part_vector = machine.vector_lanes << levels
-    weight_bytes = 4 * task.k * task.c * task.r * task.s * (7 / 4) ** levels
-    return (
-        task.c % part_vector == task.k % part_vector == 0
-        and task.n * task.oh * task.ow >= 1 << levels
-        and (levels == 1 or weight_bytes <= machine.l3_bytes / 8)
-    )

@@ -1,4 +1,4 @@
-"""What a convolution by tiles in a transformed space needs to know of the transform: Winograd's, or Fourier's.
+"""What a convolution by tiles in a transformed space needs to know of the transform: Winograd's, Fourier's, Strassen's.
 
     Y = A [ sum_c (G g) * (B d) ]      d: a tile of the input, g: the kernel, Y: a tile of the output
 

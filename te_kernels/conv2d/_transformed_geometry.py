@@ -132,10 +132,11 @@ class Geometry:
         b = self.blocking
         return self.register_tiles * b.tile * b.vectors * b.lanes + b.lanes
 
-    @property
-    def workspace_bytes(self) -> int:
-        """Transformed input and products of one block."""
-        return 4 * self.positions * (self.input_panel + self.blocking.chunk * self.product_panel)
+    def workspace_bytes(self, threads: int = 1) -> int:
+        """Transformed input and products of the blocks at work; threads share the input of a single block."""
+        parts = self.blocks if self.blocks > 1 else self.chunks
+        products = self.blocking.chunk * self.product_panel * min(threads, parts)
+        return 4 * self.positions * (self.input_panel * min(threads, self.blocks) + products)
 
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""

@@ -31,12 +31,13 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._buffers import argument, vector_registers, workspace
+from te_kernels.conv2d._buffers import argument, prefetch, vector_registers, workspace
 from te_kernels.conv2d._map_tiles import guarded
 from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
+from te_kernels.tiling import cdiv
 from te_kernels.variant import Layouts
 
 _CACHE_LINE_FLOATS = 16
@@ -53,8 +54,8 @@ class Tiles:
 class _Emitter:
     """Emits the kernel of one geometry, part by part, into the current IR builder."""
 
-    def __init__(self, geometry: Geometry, layouts: Layouts, tiles: Tiles, prefetch: bool) -> None:
-        self.tiles, self.prefetch = tiles, prefetch
+    def __init__(self, geometry: Geometry, layouts: Layouts, tiles: Tiles, fetch: bool) -> None:
+        self.tiles, self.fetch = tiles, fetch
         self.g, self.t, self.b = geometry, geometry.task, geometry.blocking
         self.in_layout, self.out_layout = Layout(layouts.inputs[0]), Layout(layouts.output)
 
@@ -152,8 +153,8 @@ class _Emitter:
                 T.buffer_store(acc, tirx.const(0.0, "float32"), [slot * b.lanes + lane])
         with T.serial(0, g.reduced_vectors) as co, T.serial(0, g.reduced_lanes) as ci:
             c = co * b.lanes + ci
-            if self.prefetch:
-                self._prefetch(weight_slice + 1, tb * (g.reduced_vectors * b.lanes) + c)
+            if self.fetch:
+                self._fetch(weight_slice + 1, tb * (g.reduced_vectors * b.lanes) + c)
             for slot, (i, v) in enumerate(slots):
                 with T.vectorized(0, b.lanes) as lane:
                     register = slot * b.lanes + lane
@@ -165,19 +166,17 @@ class _Emitter:
                 register = slot * b.lanes + lane
                 T.buffer_store(products, acc[register], [target + register])
 
-    def _prefetch(self, weight_slice: Any, step: Any) -> None:
+    def _fetch(self, weight_slice: Any, step: Any) -> None:
         """Step ``step`` of as many as there are channels times register tiles fetches its share of a weight slice."""
         width = self.b.vectors * self.b.lanes
-        share = -(-width // self.g.register_tiles)
+        share = cdiv(width, self.g.register_tiles)
         for first in range(0, share, _CACHE_LINE_FLOATS):
-            address = tirx.address_of(self.weight[weight_slice, 0, 0, step * share + first])
-            # read access, to be kept in all caches, data
-            T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *(T.int32(i) for i in (0, 3, 1))))
+            prefetch(self.weight[weight_slice, 0, 0, step * share + first])
 
 
 def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine, tiles: Tiles) -> tvm.tirx.PrimFunc:
     """The kernel."""
-    prefetch = geometry.weight_bytes + geometry.workspace_bytes > machine.l2_bytes
+    fetch = geometry.weight_bytes + geometry.workspace_bytes() > machine.l2_bytes
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        _Emitter(geometry, layouts, tiles, prefetch).emit()
+        _Emitter(geometry, layouts, tiles, fetch).emit()
     return builder.get()

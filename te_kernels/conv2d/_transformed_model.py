@@ -56,7 +56,7 @@ def best_blockings(
     """The ``count`` fastest by the model, at most ``each`` of one transform: what the model predicts least well.
 
     Weights may lie in L3 or, in a network with many, in memory. Larger tiles save products but have larger weights, so
-    both cases give candidates.
+    both cases give candidates, up to ``count`` each.
     """
     blockings = [
         (geometry(task, transform, blocking), number)
@@ -101,7 +101,8 @@ def _blockings(
             chunk_limit = channel_blocks
             if block == tiles:  # one block: the chunks are dealt to the threads
                 chunk_limit = cdiv(channel_blocks, cdiv(machine.threads, task.groups))
-            for chunk in sorted({1, min(4, chunk_limit), chunk_limit}):
+            few = cdiv(channel_blocks, cdiv(channel_blocks, min(4, chunk_limit)))  # even chunks: none is padded to 4
+            for chunk in sorted({1, few, chunk_limit}):
                 yield Blocking(tile, vectors, lanes, block, chunk)
 
 
@@ -173,7 +174,7 @@ def _streamed_bytes(geometry: Geometry, machine: Machine) -> tuple[float, float]
     products = (
         geometry.blocks
         * geometry.weight_bytes
-        * min(1.0, 2.0 * spilled(geometry.weight_bytes + geometry.workspace_bytes))
+        * min(1.0, 2.0 * spilled(geometry.weight_bytes + geometry.workspace_bytes()))
     )
     whole = spilled(transformed + made + 2 * slice_bytes)
     # V is read again for each chunk or, if not even a panel stays, for each register tile's output channels

@@ -51,5 +51,5 @@ class TransformedVariant(Variant):
     def arithmetic(self, task: ConvTask) -> int:
         return self._geometry(task).product_flops
 
-    def workspace_bytes(self, task: ConvTask) -> int:
-        return self._geometry(task).workspace_bytes
+    def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
+        return self._geometry(task).workspace_bytes(threads)

@@ -48,7 +48,7 @@ class ProductVariant(GpuVariant):
         """The kernels."""
         return self.program(task).prim_func()
 
-    def workspace_bytes(self, task: Any) -> int:
+    def workspace_bytes(self, task: Any, threads: int = 1) -> int:
         """Partial sums, transformed values."""
         return self.program(task).workspace_bytes()
 

@@ -32,6 +32,7 @@ from te_kernels.generic import _tir
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import DenseTask
+from te_kernels.tiling import even_share
 from te_kernels.variant import Layouts, Variant
 
 #: Multiply-adds in flight that hide their latency: 2 pipes x 4 cycles.
@@ -61,7 +62,7 @@ class Dense(Variant):
         lanes = machine.vector_lanes
         needed, batch = -(-task.k // lanes), task.data_shape[0]
         rows_of = {
-            v: _tir.even_share(batch, max(1, (machine.vector_registers - v - 1) // v))
+            v: even_share(batch, max(1, (machine.vector_registers - v - 1) // v))
             for v in (8, 6, 4, 3, 2, 1)
             if v <= needed and 2 * v < machine.vector_registers
         }
@@ -99,7 +100,7 @@ class Dense(Variant):
         packed = np.ascontiguousarray(padded.reshape(blocks, width, -1).transpose(0, 2, 1))
         return [packed, *(np.asarray(p, np.float32) for p in params[1:])]
 
-    def workspace_bytes(self, task: DenseTask) -> int:
+    def workspace_bytes(self, task: DenseTask, threads: int = 1) -> int:
         """Partial sums of the parts of F."""
         width = self.vectors * self.lanes
         return 4 * self.parts * task.data_shape[0] * -(-task.k // width) * width if self.parts > 1 else 0

@@ -106,12 +106,6 @@ def power_of_two_at_most(value: int) -> int:
     return 1 << (value.bit_length() - 1)
 
 
-def even_share(total: int, limit: int) -> int:
-    """A share of ``total`` of at most ``limit``: a divisor if there is one not much smaller, else the evenest split."""
-    divisors = [d for d in range(max(1, limit // 2), limit + 1) if total % d == 0]
-    return max(divisors) if divisors else -(-total // -(-total // limit))
-
-
 def worth_threads(task: Task, machine: Machine) -> bool:
     """Whether the task moves enough bytes to share among threads."""
     return machine.threads > 1 and task.bytes_moved >= _PARALLEL_BYTES

@@ -69,9 +69,9 @@ class Lrn(Variant):
         kernel = {"NCHW": _rows, "NHWC": _pixels}.get(self.layout, _blocks)
         return kernel(task, args, machine)
 
-    def workspace_bytes(self, task: LrnTask) -> int:
+    def workspace_bytes(self, task: LrnTask, threads: int = 1) -> int:
         """The row buffer of squares (NHWC)."""
-        return 4 * _PIXELS * (task.shape[1] + task.size - 1) if self.layout == "NHWC" else 0
+        return threads * 4 * _PIXELS * (task.shape[1] + task.size - 1) if self.layout == "NHWC" else 0
 
 
 def _normalised(task: LrnTask, x: Any, squares: Any) -> Any:

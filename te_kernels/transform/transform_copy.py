@@ -23,6 +23,7 @@ from te_kernels.generic import _tir
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
+from te_kernels.tiling import even_share
 from te_kernels.transform import _registers
 from te_kernels.variant import Layouts, Reject, Variant
 
@@ -51,7 +52,7 @@ class TransformCopy(Variant):
             raise Reject(f"a block of {block} channels is not a whole number of vectors")
         _, c, h, w = task.shape
         limit = max(1, min(16, machine.l1_bytes // 4 // (4 * c)))
-        yield cls(lanes, _tir.even_share(h * w, limit))
+        yield cls(lanes, even_share(h * w, limit))
 
     def layouts(self, task: TransformTask) -> Layouts:
         """The task's own."""

@@ -40,6 +40,7 @@ from te_kernels.generic import _tir
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
+from te_kernels.tiling import even_share
 from te_kernels.transform import _registers
 from te_kernels.variant import Layouts, Reject, Variant
 
@@ -81,16 +82,16 @@ class TransformTiled(Variant):
             raise Reject(f"blocks of {block} channels are too narrow for a register tile")
         tiles = -(-h * w // lanes)
         if block:
-            yield cls(lanes, _tir.even_share(tiles, 8), -(-width // lanes))
+            yield cls(lanes, even_share(tiles, 8), -(-width // lanes))
             return
         # a chunk's lines, two for each row, fill at most a third of L1
         chunk_channels = max(lanes, machine.l1_bytes // 3 // (2 * _LINE_BYTES))
         if c % _ALIASING_CHANNELS == 0 and lanes >= 2 * _MIN_LANES:
             half = lanes // 2
-            yield cls(half, 1, _tir.even_share(c // half, chunk_channels // half))
-        yield cls(lanes, 1, _tir.even_share(-(-c // lanes), chunk_channels // lanes))
+            yield cls(half, 1, even_share(c // half, chunk_channels // half))
+        yield cls(lanes, 1, even_share(-(-c // lanes), chunk_channels // lanes))
         if tiles > 1:
-            yield cls(lanes, _tir.even_share(tiles, 16), -(-c // lanes))
+            yield cls(lanes, even_share(tiles, 16), -(-c // lanes))
 
     def layouts(self, task: TransformTask) -> Layouts:
         """The task's own."""

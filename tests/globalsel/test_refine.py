@@ -61,6 +61,17 @@ def _factor(pairs: list[tuple[float, float]]) -> float:
     return (inside + overall * imagined) / (alone + imagined)
 
 
+def test_another_machines_network_says_nothing_of_what_was_measured_here(costs: Costs) -> None:
+    """A trusted log of a machine twice as fast: its choice would win by the machine, not by the kernel."""
+    slow = _record(costs.choices[FIRST.key][2])
+    other = dataclasses.replace(CONTEXT.origin, device="faster")
+    log = TuningLog()
+    log.append([inside_record(slow, other, (0.5,))])
+    log.trust(CONTEXT.origin)
+    assert log.get(key_at(slow, CONTEXT.origin, INSIDE)) is not None
+    assert priced_inside(costs, log, CONTEXT.origin) is costs
+
+
 def test_a_short_kernel_of_another_network_says_little(costs: Costs) -> None:
     """A softmax of 0.1 ms takes eighty times as long inside: the convolutions are not eighty times as dear for it."""
     variant = costs.choices[FIRST.key][0].variant

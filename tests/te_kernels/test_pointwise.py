@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from te_kernels import check
 from te_kernels.conv2d._pointwise import PointwiseVariant
+from te_kernels.conv2d._pointwise_geometry import Geometry
 from te_kernels.conv2d.pointwise_nchwc import PointwiseNCHWc
 from te_kernels.conv2d.pointwise_nchwc_nhwc import PointwiseNCHWcToNHWC
 from te_kernels.conv2d.pointwise_nhwc import PointwiseNHWC
@@ -66,11 +67,22 @@ def test_all_layouts(task: ConvTask, cls: type[PointwiseVariant], pixels: int, v
 
 
 def test_where_it_applies() -> None:
-    """In all layouts to few input channels, and to many on maps of 13x13, which no good tile divides."""
-    for task in (ConvTask(1, 64, 14, 14, 64, 1, 1), ConvTask(1, 384, 13, 13, 48, 1, 1)):
-        assert [len(list(cls.candidates(task, MACHINE))) for cls in EVERY] == [2] * len(EVERY)
+    """In all layouts; of many channels one tile is as good as the other."""
+    for task, tiles in ((ConvTask(1, 64, 14, 14, 64, 1, 1), 2), (ConvTask(1, 384, 13, 13, 48, 1, 1), 1)):
+        assert [len(list(cls.candidates(task, MACHINE))) for cls in EVERY] == [tiles] * len(EVERY)
     with pytest.raises(Reject, match="blocks"):
         list(PointwiseNCHWc.candidates(ConvTask(1, 24, 13, 13, 56, 1, 1), MACHINE))
+
+
+@pytest.mark.parametrize(("k", "h", "most"), [(64, 7, 2), (192, 7, 2), (64, 64, 1), (48, 2, 3)])
+def test_no_thread_has_much_more_to_do(k: int, h: int, most: int) -> None:
+    """Sixteen threads on one image: work goes by pixels or by channels, whichever has more parts to deal."""
+    task = ConvTask(1, 64, h, h, k, 1, 1)
+    g = Geometry(task, min(7, h * h), 1, 16)
+    blocks = -(-g.tiles // g.block_tiles(1 << 20, 16))
+    parts = blocks if blocks > 1 else g.units
+    best = max(min(16, g.tiles), min(16, g.units))
+    assert parts >= best / 2 and -(-parts // 16) <= most
 
 
 @settings(max_examples=12, deadline=None)
@@ -107,7 +119,6 @@ def test_narrow_vectors_and_two_threads(mcpu: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (ConvTask(1, 512, 14, 14, 64, 1, 1), "divide the pixels"),
         (ConvTask(1, 32, 13, 13, 12, 1, 1), "less than one vector"),
         (ConvTask(1, 32, 5, 5, 64, 1, 1, groups=2), "whole vectors"),
         (ConvTask(1, 32, 5, 5, 30, 1, 1, groups=2), "less than one vector"),

@@ -6,7 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tvm
 
+from te_kernels import check
 from te_kernels.conv2d import _strassen_transform as strassen
 from te_kernels.conv2d._strassen import StrassenVariant
 from te_kernels.conv2d._transformed_geometry import Blocking
@@ -15,9 +17,11 @@ from te_kernels.conv2d.strassen_nchwc_nhwc import StrassenNCHWcToNHWC
 from te_kernels.conv2d.strassen_nhwc import StrassenNHWC
 from te_kernels.conv2d.strassen_nhwc_nchwc import StrassenNHWCToNCHWc
 from te_kernels.epilogue import Step
+from te_kernels.machine import describe
 from te_kernels.task import ConvTask
 from te_kernels.variant import Reject
-from tests.te_kernels.kernel_checks import MACHINE, check_all, error_of
+from tests.te_kernels import kernel_checks
+from tests.te_kernels.kernel_checks import MACHINE, TARGET, check_all, error_of
 
 LANES = MACHINE.vector_lanes
 EVERY: dict[type[StrassenVariant], tuple[str, str]] = {
@@ -91,6 +95,54 @@ def test_candidates_meet_their_bounds() -> None:
     )
 
 
+@pytest.mark.parametrize("threads", [2, 6])
+@pytest.mark.parametrize(("size", "blocks"), [(7, 1), (17, 0)])
+def test_parallel_loops(size: int, blocks: int, threads: int) -> None:
+    """Over chunks of output channels (one block of tiles), or over blocks of tiles, the last of which overlaps."""
+    task = ConvTask(1, 4 * LANES, size, size, 8 * LANES, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu")))
+    machine = dataclasses.replace(MACHINE, threads=threads)
+    variant = StrassenNHWC("NHWC", "NHWC", 4, 1, LANES, 99 if blocks else 9, 1, 1)
+    if blocks:
+        variant = dataclasses.replace(variant, block=variant._geometry(task).tiles)
+        assert variant._geometry(task).blocks == 1
+    case = check.make_case(task)
+    module = tvm.compile(tvm.IRModule({"main": variant.prim_func(task, machine)}), target=TARGET)
+    args = check.arguments(case, variant)
+    module["main"](*args)
+    assert check.relative_error(case, variant, args) <= variant.error_bound(task)
+
+
+@pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])
+def test_other_instruction_sets(mcpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 and 4 lanes, 16 registers."""
+    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu, "mtriple": str(TARGET.attrs["mtriple"])})
+    if mcpu == "haswell" and MACHINE.vector_lanes < 8:
+        pytest.skip("this machine has no AVX2")
+    monkeypatch.setattr(kernel_checks, "TARGET", target)
+    monkeypatch.setattr(kernel_checks, "MACHINE", describe(target, 1))
+    names = [c.name for c in EVERY]
+    assert kernel_checks.check_all(ConvTask(1, 256, 14, 14, 256, 1, 1, epilogue=(Step("bias"),)), names)
+    assert kernel_checks.check_all(ConvTask(1, 128, 12, 12, 128, 3, 3, (2, 2), (1, 1, 1, 1)), names)
+
+
+def test_small_even_windows_have_no_other_fast_algorithm() -> None:
+    assert list(StrassenNHWC.candidates(ConvTask(1, 256, 28, 28, 256, 2, 2), MACHINE))
+    with pytest.raises(Reject, match="minimal filtering"):
+        list(StrassenNHWC.candidates(ConvTask(1, 256, 28, 28, 256, 4, 4), MACHINE))
+
+
+def test_threads_have_products_of_their_own() -> None:
+    """Of seven blocks of tiles, as many as there are threads are at work; one block's input is shared."""
+    task = ConvTask(1, 4 * LANES, 7, 7, 8 * LANES, 1, 1)
+    several, one = (StrassenNHWC("NHWC", "NHWC", 4, 1, LANES, block, 1, 1) for block in (4, 25))
+    assert (several._geometry(task).blocks, one._geometry(task).blocks) == (7, 1)
+    assert [several.workspace_bytes(task, threads) for threads in (2, 99)] == [
+        several.workspace_bytes(task) * threads for threads in (2, 7)
+    ]
+    g = one._geometry(task)
+    assert one.workspace_bytes(task, 2) - one.workspace_bytes(task) == 4 * g.positions * g.product_panel
+
+
 def test_two_levels_only_of_small_weights() -> None:
     """Three times 1 MB stay in an eighth of 32 MB, three times 4 MB do not."""
     machine = dataclasses.replace(MACHINE, l2_bytes=1 << 20, l3_bytes=32 << 20, vector_lanes=16, vector_registers=32)
@@ -106,6 +158,7 @@ def test_two_levels_only_of_small_weights() -> None:
         (ConvTask(1, 256, 14, 14, 256, 3, 3, (1, 1), (1, 1, 1, 1)), "minimal filtering"),
         (ConvTask(1, 3 * LANES, 28, 28, 256, 1, 1), "whole vectors"),
         (ConvTask(1, 64, 7, 7, 64, 1, 1), "too small"),
+        (ConvTask(1, 256, 1, 1, 256, 1, 1), "single position"),
     ],
     ids=str,
 )
