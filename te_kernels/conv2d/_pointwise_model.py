@@ -10,7 +10,11 @@ from te_kernels.task import ConvTask
 _FMAS_IN_FLIGHT = 8
 #: Cycles that a register takes to be cleared, to go through the epilogue and to be stored.
 _STORE = 3.0
-_MOST_VECTORS = 6
+#: Loads a cycle, of the two that two load ports could do: seen where a multiply-add needs one of its own.
+_LOADS = 1.8
+#: Bytes a cycle of weights that do not stay in L1: tiles of 3 pixels by 7 vectors hide them, 2 by 7 do not (512x13x13).
+_L2_BYTES = 48.0
+_MOST_VECTORS = 8
 #: Input channels from which on the tiles are so alike that the model's best one is worth measuring.
 _MANY_CHANNELS = 192
 
@@ -32,17 +36,18 @@ def _best(task: ConvTask, machine: Machine) -> dict[int, tuple[float, int]]:
         for pixels in range(1, min(30, task.h * task.w) + 1):
             if pixels * vectors + vectors + (vectors > 1) > machine.vector_registers:
                 break
-            rank = _efficiency(Geometry(task, pixels, vectors, machine.vector_lanes)), pixels
+            rank = _efficiency(Geometry(task, pixels, vectors, machine.vector_lanes), machine), pixels
             best[vectors] = max(best.get(vectors, (0.0, 0)), rank)
     return best
 
 
-def _efficiency(geometry: Geometry) -> float:
+def _efficiency(geometry: Geometry, machine: Machine) -> float:
     """Modelled fraction of the FMA peak."""
     g = geometry
     accumulators = g.pixels * g.vectors
     useful = g.image_pixels / (g.image_tiles * g.pixels) * g.per_group / (g.vector_blocks * g.vectors * g.lanes)
     latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
-    ports = min(1.0, accumulators / (g.pixels + g.vectors))  # two loads a cycle beside two multiply-adds
-    products = accumulators * g.reduction / 2 / (latency * ports)
-    return useful * accumulators * g.reduction / 2 / (products + _STORE * accumulators)
+    weights = 4 * g.vectors * g.lanes
+    streamed = weights / _L2_BYTES if weights * g.reduction > machine.l1_bytes // 2 else 0.0
+    a_channel = max(accumulators / 2 / latency, (g.pixels + g.vectors) / _LOADS, streamed)
+    return useful * accumulators * g.reduction / 2 / (a_channel * g.reduction + _STORE * accumulators)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from rich.console import Console
 from tests.globalsel import nets
 from tests.globalsel.commands import command
 from tvm_globalsel.bench.catalogue import engines, find
+from tvm_globalsel.bench.engines import ncnn
 from tvm_globalsel.bench.network_report import as_json, plot, print_network, print_summary
 from tvm_globalsel.bench.networks import PEERS, NetworkResult
 from tvm_globalsel.bench.race import Figures
@@ -68,6 +71,20 @@ def test_every_peer_is_an_engine_and_absent_ones_say_why(tmp_path: Path) -> None
     hosted, missing = find(["ncnn", "openvino"], [str(bare)])
     assert not hosted
     assert "ncnn, pnnx, onnx not installed" in missing["ncnn"] and "pip install" in missing["openvino"]
+
+
+def test_a_conversion_that_wrote_nothing_is_not_kept(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the converter leaves empty files and says that all is well."""
+    converter = tmp_path / "pnnx"
+    converter.write_text("#!/bin/sh\ntouch net.param net.bin\n")
+    converter.chmod(0o755)
+    monkeypatch.setitem(sys.modules, "pnnx", types.SimpleNamespace(EXEC_PATH=converter))
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with pytest.raises(RuntimeError, match="pnnx failed: it wrote nothing"):
+        ncnn.prepare(tiny[0], folder, 1)
 
 
 def test_reference_agrees_with_onnx_runtime() -> None:

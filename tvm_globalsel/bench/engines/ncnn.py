@@ -35,8 +35,9 @@ def prepare(model: Path, folder: Path, threads: int) -> None:
     for path in folder.iterdir():
         if path.name not in ("net.param", "net.bin"):
             path.unlink()
-    if done.returncode or not (folder / "net.bin").exists():
-        raise RuntimeError(f"pnnx failed: {(done.stderr or done.stdout).strip()[-200:]}")
+    # a full disk leaves empty files and no error
+    if done.returncode or not all(Path(path).exists() and Path(path).stat().st_size for path in written.values()):
+        raise RuntimeError(f"pnnx failed: {(done.stderr or done.stdout).strip()[-200:] or 'it wrote nothing'}")
 
 
 class Session:
