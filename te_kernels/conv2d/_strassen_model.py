@@ -24,10 +24,11 @@ def minimal_filtering_saves_more(task: ConvTask) -> bool:
 
 
 def promising_blockings(task: ConvTask, machine: Machine, count: int) -> list[Choice[StrassenTransform]]:
-    """Those that the model sees near an ideal direct convolution or ahead of it, ``count`` at most."""
+    """Those of :func:`best_blockings` that the model sees near an ideal direct convolution or ahead of it.
+
+    The task has two positions at least, and whole vectors of channels in its halves: one level applies.
+    """
     transforms = [StrassenTransform(levels) for levels in _LEVELS if _applies(task, machine, levels)]
-    if not transforms:
-        return []
     blockings = best_blockings(task, machine, transforms, count, geometry=StrassenGeometry)
     return [choice for choice in blockings if choice.cycles < _PROMISING * direct_cycles(task, machine)]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tvm
 
-from te_kernels import check
 from te_kernels.conv2d import _strassen_transform as strassen
 from te_kernels.conv2d._strassen import StrassenVariant
 from te_kernels.conv2d._transformed_geometry import Blocking
@@ -96,20 +95,14 @@ def test_candidates_meet_their_bounds() -> None:
 
 
 @pytest.mark.parametrize("threads", [2, 6])
-@pytest.mark.parametrize(("size", "blocks"), [(7, 1), (17, 0)])
-def test_parallel_loops(size: int, blocks: int, threads: int) -> None:
+@pytest.mark.parametrize(("size", "block", "blocks"), [(7, 25, 1), (17, 9, 17)])
+def test_parallel_loops(size: int, block: int, blocks: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over chunks of output channels (one block of tiles), or over blocks of tiles, the last of which overlaps."""
     task = ConvTask(1, 4 * LANES, size, size, 8 * LANES, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu")))
-    machine = dataclasses.replace(MACHINE, threads=threads)
-    variant = StrassenNHWC("NHWC", "NHWC", 4, 1, LANES, 99 if blocks else 9, 1, 1)
-    if blocks:
-        variant = dataclasses.replace(variant, block=variant._geometry(task).tiles)
-        assert variant._geometry(task).blocks == 1
-    case = check.make_case(task)
-    module = tvm.compile(tvm.IRModule({"main": variant.prim_func(task, machine)}), target=TARGET)
-    args = check.arguments(case, variant)
-    module["main"](*args)
-    assert check.relative_error(case, variant, args) <= variant.error_bound(task)
+    monkeypatch.setattr(kernel_checks, "MACHINE", dataclasses.replace(MACHINE, threads=threads))
+    variant = StrassenNHWC("NHWC", "NHWC", 4, 1, LANES, block, 1, 1)
+    assert variant._geometry(task).blocks == blocks
+    assert error_of(task, variant) <= variant.error_bound(task)
 
 
 @pytest.mark.parametrize("mcpu", ["haswell", "nehalem"])

@@ -26,17 +26,17 @@ def prepare(model: Path, folder: Path, threads: int) -> None:
         raise ValueError(f"ncnn runs single images only, the inputs are {shapes}")
     local = folder / "net.onnx"  # pnnx writes its files beside the model
     shutil.copyfile(model, local)
-    written = {name: str(folder / f"net.{name}") for name in ("param", "bin")}
+    written = {name: folder / f"net.{name}" for name in ("param", "bin")}
     command = [
         str(pnnx.EXEC_PATH), str(local), "fp16=0", "inputshape=" + ",".join(f"{s}f32".replace(" ", "") for s in shapes),
         f"ncnnparam={written['param']}", f"ncnnbin={written['bin']}",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     for path in folder.iterdir():
-        if path.name not in ("net.param", "net.bin"):
+        if path not in written.values():
             path.unlink()
     # a full disk leaves empty files and no error
-    if done.returncode or not all(Path(path).exists() and Path(path).stat().st_size for path in written.values()):
+    if done.returncode or not all(path.exists() and path.stat().st_size for path in written.values()):
         raise RuntimeError(f"pnnx failed: {(done.stderr or done.stdout).strip()[-200:] or 'it wrote nothing'}")
 
 
