@@ -12,7 +12,6 @@ the heap, so they are moved. Both are statements that no schedule primitive make
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import tvm
@@ -20,6 +19,7 @@ from tvm import s_tir, tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._output_geometry import Blocks, Geometry, block_bytes
+from te_kernels.conv2d._scheduled import changed, realize, realized, with_body, without_annotation
 from te_kernels.machine import Machine
 from te_kernels.tiling import cdiv
 
@@ -34,22 +34,26 @@ _FEW_POSITIONS, _MANY_POSITIONS = 48, 512
 def with_prefetch(func: tvm.tirx.PrimFunc, geometry: Geometry, dealt: Blocks, machine: Machine) -> tvm.tirx.PrimFunc:
     """The scheduled function with the annotation turned into prefetches where they pay, and removed elsewhere."""
     if not _pays(geometry, dealt, machine):
-        return _changed(func, lambda statement: _plain(statement) if _is_marked(statement) else statement)
+        return changed(
+            func, lambda statement: without_annotation(statement, ANNOTATION) if _is_marked(statement) else statement
+        )
     weight = next(param for param in func.params if param.name == "weight")
 
     def fetching(statement: Any) -> Any:
         if not _is_marked(statement):
             return statement
-        return tirx.SeqStmt([*_prefetches(statement, weight, geometry, dealt), _plain(statement)])
+        return tirx.SeqStmt(
+            [*_prefetches(statement, weight, geometry, dealt), without_annotation(statement, ANNOTATION)]
+        )
 
-    module = tvm.IRModule({"main": _changed(func, fetching)})
+    module = tvm.IRModule({"main": changed(func, fetching)})
     transform = s_tir.transform
     passes = [
         transform.PlanAndUpdateBufferAllocationLocation(),
         transform.ConvertBlocksToOpaque(),
         transform.CompactBufferAllocation(),
     ]
-    return _changed(tvm.transform.Sequential(passes)(module)["main"], _on_stack)
+    return changed(tvm.transform.Sequential(passes)(module)["main"], _on_stack)
 
 
 def _pays(geometry: Geometry, dealt: Blocks, machine: Machine) -> bool:
@@ -71,7 +75,7 @@ def _slice_lines(geometry: Geometry) -> int:
 def _prefetches(loop: Any, weight: Any, geometry: Geometry, dealt: Blocks) -> list[Any]:
     """Of one pass through ``loop``: the tiles of a block together fetch the next block of channels' weights."""
     t = geometry.task
-    _, group, block, row, tile, _, _, _, _, co, r, s, _ = _realize(loop).iter_values
+    _, group, block, row, tile, _, _, _, _, co, r, s, _ = realize(loop).iter_values
     passes = t.c // t.groups // geometry.reduction_block * t.r * t.s
     tiles = dealt.rows * dealt.tiles
     share = cdiv(_slice_lines(geometry), passes * tiles)
@@ -104,48 +108,8 @@ def _on_stack(statement: Any) -> Any:
         words = cdiv(4 * math.prod(int(extent) for extent in buffer.shape), 8)
         stack = tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words)
         declared += [tirx.Bind(pointer, stack), tirx.DeclBuffer(buffer, data=pointer)]
-    return _realized(statement, _block(block, tirx.SeqStmt([*declared, block.body]), others))
+    return realized(statement, with_body(block, tirx.SeqStmt([*declared, block.body]), others))
 
 
 def _is_marked(statement: Any) -> bool:
     return isinstance(statement, tirx.For) and ANNOTATION in statement.annotations
-
-
-def _plain(loop: Any) -> Any:
-    """Without the annotation."""
-    others = {key: value for key, value in loop.annotations.items() if key != ANNOTATION}
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, loop.body, loop.thread_binding, others, loop.step)
-
-
-def _realize(statement: Any) -> Any:
-    """The block inside of a nest of loops."""
-    while not isinstance(statement, s_tir.SBlockRealize):
-        statement = statement.body
-    return statement
-
-
-def _changed(func: tvm.tirx.PrimFunc, change: Callable[[Any], Any]) -> tvm.tirx.PrimFunc:
-    """``change`` applied to every loop and block, from the innermost outwards."""
-
-    def visit(s: Any) -> Any:
-        if isinstance(s, tirx.SeqStmt):
-            return tirx.SeqStmt([visit(one) for one in s.seq])
-        if isinstance(s, tirx.For):
-            body = visit(s.body)
-            return change(tirx.For(s.loop_var, s.min, s.extent, s.kind, body, s.thread_binding, s.annotations, s.step))
-        if isinstance(s, s_tir.SBlockRealize):
-            return change(_realized(s, _block(s.block, visit(s.block.body), s.block.alloc_buffers)))
-        return s
-
-    return tirx.PrimFunc(func.params, visit(func.body), func.ret_type, func.attrs)
-
-
-def _realized(statement: Any, block: Any) -> Any:
-    return s_tir.SBlockRealize(statement.iter_values, statement.predicate, block)
-
-
-def _block(block: Any, body: Any, buffers: Any) -> Any:
-    return s_tir.SBlock(
-        block.iter_vars, block.reads, block.writes, block.name_hint, body,
-        block.init, buffers, block.match_buffers, block.annotations,
-    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tvm
 
 from te_kernels import check
@@ -44,3 +45,17 @@ def check_all(task: Task, names: list[str] | None = None) -> list[str]:
             assert error <= variant.error_bound(task), f"{variant.label} on {task}: relative error {error:.2e}"
             checked.append(variant.label)
     return checked
+
+
+def assert_same_bits(first: tvm.tirx.PrimFunc, second: tvm.tirx.PrimFunc) -> None:
+    """Two functions of the same parameters, the last of them the output, give the same on seeded data."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal([int(size) for size in param.shape]).astype(np.float32) for param in first.params]
+    results = []
+    for func in (first, second):
+        built = tvm.compile(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), TARGET)
+        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        built["main"](*tensors)
+        results.append(tensors[-1].numpy())
+    assert np.array_equal(*results)
+    assert not np.array_equal(results[0], arrays[-1])
