@@ -15,10 +15,10 @@ from tvm.tirx.script import builder as T
 
 from te_kernels.generic import _tir
 from te_kernels.machine import Machine
+from te_kernels.prefetch import CACHE_LINE_FLOATS
 
 #: Vectors read or copied in one iteration: enough loads in flight, few enough registers for every ISA.
 _UNROLL = 8
-_CACHE_LINE_FLOATS = 16
 
 
 def fma(machine: Machine, iterations: int, threads: int = 1) -> tuple[tvm.tirx.PrimFunc, int]:
@@ -60,7 +60,7 @@ def handoff(threads: int, rounds: int) -> tvm.tirx.PrimFunc:
     Arguments: ``a``, ``b``, a cache line for each thread. A virtual machine's CPUs may lie under one last-level cache
     now and under two a second later; a parallel loop then costs four times as much, and no FMA rate shows it.
     """
-    line = _CACHE_LINE_FLOATS
+    line = CACHE_LINE_FLOATS
     a, b = (_tir.argument(name, (threads * line,)) for name in "ab")
 
     def step(source: Any, target: Any) -> Any:
@@ -76,7 +76,7 @@ def handoff(threads: int, rounds: int) -> tvm.tirx.PrimFunc:
 
 def handoff_arguments(threads: int) -> list[tvm.runtime.Tensor]:
     """The arguments of :func:`handoff`."""
-    return [tvm.runtime.tensor(np.ones(threads * _CACHE_LINE_FLOATS, np.float32)) for _ in range(2)]
+    return [tvm.runtime.tensor(np.ones(threads * CACHE_LINE_FLOATS, np.float32)) for _ in range(2)]
 
 
 def read(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:
@@ -126,7 +126,7 @@ def flush() -> tvm.tirx.PrimFunc:
     """Writes every cache line of a float32 vector of any length back to memory and drops it (x86's ``clflush``)."""
     with IRBuilder() as builder, T.prim_func():
         data = T.arg("data", T.buffer((T.int64(),), "float32"))
-        with T.serial(0, -(-data.shape[0] // _CACHE_LINE_FLOATS)) as line:
-            address = tirx.address_of(data[line * _CACHE_LINE_FLOATS])
+        with T.serial(0, -(-data.shape[0] // CACHE_LINE_FLOATS)) as line:
+            address = tirx.address_of(data[line * CACHE_LINE_FLOATS])
             T.evaluate(tirx.call_llvm_intrin("void", "llvm.x86.sse2.clflush", address))
     return builder.get()

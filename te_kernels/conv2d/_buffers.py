@@ -29,15 +29,6 @@ def workspace(size: int) -> Any:
     return flat(T.alloc_buffer((size,), "float32"))
 
 
-def prefetch(element: Any, write: bool = False, level: int = 3) -> None:
-    """The cache line of a buffer's element on its way, to be read or written; ``level`` 3: to all caches, 2: to L2.
-
-    It may lie beyond the end of the buffer: a prefetch never faults.
-    """
-    arguments = [T.int32(i) for i in (int(write), level, 1)]
-    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(element), *arguments))
-
-
 def vector_registers(count: int, lanes: int) -> Any:
     """``count`` vectors of ``lanes`` floats in a row, which LLVM keeps in registers if every index is constant.
 

@@ -42,15 +42,15 @@ from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
 from te_kernels.conv2d import _pointwise_model
-from te_kernels.conv2d._buffers import argument, flat, prefetch, vector_registers
+from te_kernels.conv2d._buffers import argument, flat, vector_registers
 from te_kernels.conv2d._pointwise_geometry import Geometry
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
+from te_kernels.prefetch import CACHE_LINE_FLOATS, prefetch
 from te_kernels.task import ConvTask
 from te_kernels.tiling import cdiv
 from te_kernels.variant import Layouts, Reject, Variant
 
-_CACHE_LINE_FLOATS = 16
 #: Products for each output up to which the lines that are stored to are fetched: with more, stores have the time.
 _SHORT_REDUCTION = 48
 
@@ -175,16 +175,16 @@ class _Emitter:
             first = T.Bind((image * g.image_pixels + pixel) * self.t.c + group * g.reduction)
         weights = T.Bind(unit * (g.reduction * g.vectors * g.lanes))
         runs, share = g.reduction // run, 0
-        if g.fetches_weights(self.machine):
-            share = cdiv(g.reduction * g.vectors * g.lanes, _CACHE_LINE_FLOATS * runs * self.block_tiles)
+        if g.fetches_weights(self.block_tiles):
+            share = cdiv(g.reduction * g.vectors * g.lanes, CACHE_LINE_FLOATS * runs * self.block_tiles)
         with T.serial(0, runs) as co:
             source = T.Bind(first + co * apart)
             if runs > 1:
-                for i in range(0, g.pixels, cdiv(_CACHE_LINE_FLOATS, pitch)):
+                for i in range(0, g.pixels, cdiv(CACHE_LINE_FLOATS, pitch)):
                     prefetch(self.data[source + (g.pixels + i) * pitch])
             for line in range(share):
                 ahead = g.reduction * g.vectors * g.lanes
-                ahead += ((number_in_block * runs + co) * share + line) * _CACHE_LINE_FLOATS
+                ahead += ((number_in_block * runs + co) * share + line) * CACHE_LINE_FLOATS
                 prefetch(self.weight[weights + ahead], level=2)
             with T.serial(0, run) as ci:
                 self._multiply(acc, source + ci, pitch, weights, co * run + ci)

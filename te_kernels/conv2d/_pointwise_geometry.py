@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from te_kernels.machine import Machine
+from te_kernels.prefetch import CACHE_LINE_FLOATS, weights_worth_fetching
 from te_kernels.task import ConvTask
 from te_kernels.tiling import cdiv
-
-_CACHE_LINE_FLOATS = 16
-#: As in ``_weight_prefetch``: with few positions there is no time to fetch anything, with many the first tile's wait is
-#: nothing.
-_FEW_POSITIONS, _MANY_POSITIONS = 48, 512
 
 
 @dataclass(frozen=True)
@@ -77,13 +72,12 @@ class Geometry:
     @property
     def run(self) -> int:
         """Input channels between two fetches of the next pixels: a cache line's or somewhat less, if they divide so."""
-        runs = [d for d in range(_CACHE_LINE_FLOATS // 2, _CACHE_LINE_FLOATS + 1) if self.reduction % d == 0]
+        runs = [d for d in range(CACHE_LINE_FLOATS // 2, CACHE_LINE_FLOATS + 1) if self.reduction % d == 0]
         return max(runs, default=self.reduction)
 
-    def fetches_weights(self, machine: Machine) -> bool:
+    def fetches_weights(self, block_tiles: int) -> bool:
         """Whether a block of pixels is so short that fetching the next block of vectors' weights shows."""
-        pixels = self.pixels * self.block_tiles(machine.l2_bytes, machine.threads)
-        return self.vector_blocks > 1 and _FEW_POSITIONS < pixels < _MANY_POSITIONS
+        return self.vector_blocks > 1 and weights_worth_fetching(self.pixels * block_tiles)
 
     def block_tiles(self, l2_bytes: int, threads: int) -> int:
         """Tiles in a block of pixels: all where a group's pixels stay in L2 and the units suffice the threads."""

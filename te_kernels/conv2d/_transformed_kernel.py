@@ -31,16 +31,15 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._buffers import argument, prefetch, vector_registers, workspace
+from te_kernels.conv2d._buffers import argument, vector_registers, workspace
 from te_kernels.conv2d._map_tiles import guarded
 from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
+from te_kernels.prefetch import CACHE_LINE_FLOATS, prefetch
 from te_kernels.tiling import cdiv
 from te_kernels.variant import Layouts
-
-_CACHE_LINE_FLOATS = 16
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class _Emitter:
         """Step ``step`` of as many as there are channels times register tiles fetches its share of a weight slice."""
         width = self.b.vectors * self.b.lanes
         share = cdiv(width, self.g.register_tiles)
-        for first in range(0, share, _CACHE_LINE_FLOATS):
+        for first in range(0, share, CACHE_LINE_FLOATS):
             prefetch(self.weight[weight_slice, 0, 0, step * share + first])
 
 

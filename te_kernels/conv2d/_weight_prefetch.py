@@ -21,14 +21,11 @@ from tvm.tirx.script import builder as T
 from te_kernels.conv2d._output_geometry import Blocks, Geometry, block_bytes
 from te_kernels.conv2d._scheduled import changed, realize, realized, with_body, without_annotation
 from te_kernels.machine import Machine
+from te_kernels.prefetch import CACHE_LINE_FLOATS, prefetch_call, weights_worth_fetching
 from te_kernels.tiling import cdiv
 
 #: Annotation of the innermost loop of the reduction, before which a share is fetched.
 ANNOTATION = "te_kernels.weight_prefetch"
-_CACHE_LINE_FLOATS = 16
-#: Positions a block from which on the weights arrive in time by themselves: they take 2 % of the products' time. With
-#: few positions there is no time to fetch anything: 28 and 32 (2048 channels) lost up to 4 %.
-_FEW_POSITIONS, _MANY_POSITIONS = 48, 512
 
 
 def with_prefetch(func: tvm.tirx.PrimFunc, geometry: Geometry, dealt: Blocks, machine: Machine) -> tvm.tirx.PrimFunc:
@@ -60,16 +57,16 @@ def _pays(geometry: Geometry, dealt: Blocks, machine: Machine) -> bool:
     """Whether the next block's weights take a part of a block's time worth hiding, and L2 holds both and the input."""
     tile = geometry.tile
     positions = dealt.rows * dealt.tiles * tile.rows * tile.pixels
-    weight_bytes = 4 * _slice_lines(geometry) * _CACHE_LINE_FLOATS
+    weight_bytes = 4 * _slice_lines(geometry) * CACHE_LINE_FLOATS
     held = 2 * weight_bytes + block_bytes(geometry, dealt.rows, dealt.tiles)
-    worth = _FEW_POSITIONS < positions < _MANY_POSITIONS
+    worth = weights_worth_fetching(positions)
     return geometry.channel_blocks > 1 and worth and held <= machine.l2_bytes * 7 // 8
 
 
 def _slice_lines(geometry: Geometry) -> int:
     """Cache lines of one block of output channels' weights."""
     t, tile = geometry.task, geometry.tile
-    return cdiv(t.c // t.groups * t.r * t.s * tile.vectors * tile.lanes, _CACHE_LINE_FLOATS)
+    return cdiv(t.c // t.groups * t.r * t.s * tile.vectors * tile.lanes, CACHE_LINE_FLOATS)
 
 
 def _prefetches(loop: Any, weight: Any, geometry: Geometry, dealt: Blocks) -> list[Any]:
@@ -85,11 +82,8 @@ def _prefetches(loop: Any, weight: Any, geometry: Geometry, dealt: Blocks) -> li
     following = tirx.floormod(block + 1, geometry.channel_blocks)
     fetched = []
     for line in range(share):
-        place = [group, following, 0, 0, 0, 0, 0, (first + line) * _CACHE_LINE_FLOATS]
-        address = tirx.address_of(weight[tuple(place)])
-        # read access, to be kept from L2 on, data
-        arguments = [tirx.const(value, "int32") for value in (0, 2, 1)]
-        fetched.append(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *arguments)))
+        place = [group, following, 0, 0, 0, 0, 0, (first + line) * CACHE_LINE_FLOATS]
+        fetched.append(tirx.Evaluate(prefetch_call(weight[tuple(place)], level=2)))
     return fetched
 
 

@@ -30,7 +30,7 @@ class WinogradVariant(TransformedVariant):
 
     @classmethod
     def _blocked(
-        cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 3
+        cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 2
     ) -> Iterator[WinogradVariant]:
         if task.r not in _OUTPUTS or task.s not in _OUTPUTS or task.r * task.s == 1:
             raise Reject(f"the kernel is {task.r}x{task.s}; minimal filtering pays for sides of 1, 3, 5 and 7")
@@ -49,7 +49,7 @@ class WinogradVariant(TransformedVariant):
             sizes = _OUTPUTS_7_BOTH_WAYS
         sizes = tuple(m for m in sizes if m <= max(task.oh, task.ow) + 1)
         transforms = [WinogradTransform(m, task.r, task.s) for m in sizes]
-        for chosen in best_blockings(task, machine, transforms, count):
+        for chosen in best_blockings(task, machine, transforms, count, smallest_chunks=True):
             b = chosen.blocking
             yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.m)
 
