@@ -25,9 +25,9 @@ from tvm_globalsel.weights import DTYPES
 _LEAST_BYTES = 4096
 
 
-def vm_pipeline(target: tvm.target.Target) -> tvm.transform.Pass:
+def vm_pipeline() -> tvm.transform.Pass:
     """What lies between scheduled kernels and the VM: memory planning and calling convention."""
-    return tvm.transform.Sequential([planning(target), calling_convention()])
+    return tvm.transform.Sequential([planning(), calling_convention()])
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def build(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable
     """Relax executable of a module whose operators are scheduled kernels and views only; weights are inside."""
     if target.kind.name == "cuda":
         return build_cuda.build(module, target)
-    return tvm.compile(module, target=target, relax_pipeline=vm_pipeline(target))
+    return tvm.compile(module, target=target, relax_pipeline=vm_pipeline())
 
 
 def build_apart(module: tvm.IRModule, target: tvm.target.Target) -> Built:
@@ -58,7 +58,7 @@ def build_apart(module: tvm.IRModule, target: tvm.target.Target) -> Built:
         return Built(build_cuda.build(module, target), ())
     outside = WeightsAsArguments()
     with target:
-        ready = tvm.transform.Sequential([vm_pipeline(target), outside])(module)
+        ready = tvm.transform.Sequential([vm_pipeline(), outside])(module)
     builder = relax.ExecBuilder()
     functions = vm_build._vmcodegen(builder, ready).functions
     first, *others = compile_kernels(functions, target) or [None]  # a network of views has no kernels

@@ -18,8 +18,6 @@ import tvm
 from tvm import relax
 
 from te_kernels.generic.concat_in_place import ALIGNMENT_BYTES
-from tvm_globalsel.artefacts import ASK_FOR_LARGE_PAGES
-from tvm_globalsel.large_pages import advice, margin_bytes
 from tvm_globalsel.vm_passes import explicit_outputs
 
 ARENA = "globalsel_arena_bytes"
@@ -67,23 +65,18 @@ class PlanMemory:
     """Replaces ``builtin.alloc_tensor`` of all tensors that do not leave ``main`` by addresses in one arena.
 
     ``relax.concat`` becomes the tensor around its inputs' memory. Expects straight-line code with explicit outputs,
-    as ``CallTIRRewrite`` leaves it. The arena's size is the function's attribute ``globalsel_arena_bytes``. With a
-    target whose system has large pages, the arena asks for them (``large_pages``).
+    as ``CallTIRRewrite`` leaves it. The arena's size is the function's attribute ``globalsel_arena_bytes``.
     """
-
-    def __init__(self, target: tvm.target.Target | None = None) -> None:
-        self.target = target
 
     def transform_module(self, module: tvm.IRModule, _: Any) -> tvm.IRModule:
         """The pass."""
-        builder = relax.BlockBuilder(module)
-        builder.update_func(module.get_global_var("main"), _plan(builder, module["main"], self.target))
-        return builder.finalize()
+        module.update_func(module.get_global_var("main"), _plan(module["main"]))
+        return module
 
 
-def planning(target: tvm.target.Target | None = None) -> tvm.transform.Pass:
+def planning() -> tvm.transform.Pass:
     """From scheduled kernels in a dataflow block to addresses."""
-    return tvm.transform.Sequential([explicit_outputs(), PlanMemory(target)])
+    return tvm.transform.Sequential([explicit_outputs(), PlanMemory()])
 
 
 def arena_bytes(lowered: tvm.IRModule) -> int:
@@ -91,24 +84,20 @@ def arena_bytes(lowered: tvm.IRModule) -> int:
     return int(planning()(lowered)["main"].attrs[ARENA])
 
 
-def _plan(builder: relax.BlockBuilder, main: relax.Function, target: tvm.target.Target | None) -> relax.Function:
+def _plan(main: relax.Function) -> relax.Function:
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
     tensors = _Tensors()
     for step, binding in enumerate(bindings):
         tensors.visit(step, binding.var, binding.value)
     lives = tensors.lives(main.body.body)
     offsets, arena_bytes = pack(list(lives.values()))
-    margin = margin_bytes(arena_bytes, target)
-    address = {root: margin + offset for root, offset in zip(lives, offsets, strict=True)}
+    address = dict(zip(lives, offsets, strict=True))
 
     arena = relax.Var("arena", relax.ObjectType())
     rebuilt: list[Any] = []
     if lives:
-        size_bytes = arena_bytes + 2 * margin
-        whole = relax.op.memory.alloc_storage(relax.ShapeExpr([size_bytes]), 0, "global", "uint8")
+        whole = relax.op.memory.alloc_storage(relax.ShapeExpr([arena_bytes]), 0, "global", "uint8")
         rebuilt.append(relax.VarBinding(arena, whole))
-        if margin:
-            rebuilt += _advised(builder, arena, size_bytes)
     for binding in bindings:
         root, offset = tensors.place(binding.var)
         if binding.var in tensors.size_bytes and root in address:
@@ -120,15 +109,6 @@ def _plan(builder: relax.BlockBuilder, main: relax.Function, target: tvm.target.
     body = relax.SeqExpr([relax.BindingBlock(rebuilt)], main.body.body)
     planned = relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
     return planned.with_attr(ARENA, arena_bytes)
-
-
-def _advised(builder: relax.BlockBuilder, arena: relax.Var, size_bytes: int) -> list[relax.VarBinding]:
-    """Asks for large pages for the arena."""
-    function = builder.add_func(advice(size_bytes), ASK_FOR_LARGE_PAGES)
-    made = relax.op.memory.alloc_tensor(arena, 0, relax.ShapeExpr([size_bytes]), "uint8")
-    memory = relax.Var("arena_memory", relax.TensorType([size_bytes], "uint8"))
-    asked = relax.Var("asked", relax.TupleType([]))
-    return [relax.VarBinding(memory, made), relax.VarBinding(asked, relax.Call(function, [memory]))]
 
 
 def _at(var: relax.Var, arena: relax.Var, offset_bytes: int) -> list[relax.VarBinding]:
