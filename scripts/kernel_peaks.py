@@ -100,10 +100,14 @@ def summary(results: list[Result], gauge: Gauge, seconds: float) -> None:
     square = ratios(r for r in results if _is_3x3_stride_1(r.layer))
     print(
         f"\nFMA peak at the end {gauge.peak_gflops:.1f} GFLOP/s; {gauge.slowed_blocks} blocks found no undisturbed "
-        f"moment; {seconds:.0f} s\nours / best peer: geometric mean {geometric_mean(every):.2f} over {len(every)} "
-        f"layers, {geometric_mean(square):.2f} over {len(square)} layers of 3x3 stride 1, behind by more than 3 % on "
-        f"{sum(x < 0.97 for x in every)}"
+        f"moment; {seconds:.0f} s"
     )
+    if every:
+        of_3x3 = f", {geometric_mean(square):.2f} over {len(square)} layers of 3x3 stride 1" if square else ""
+        print(
+            f"ours / best peer: geometric mean {geometric_mean(every):.2f} over {len(every)} layers{of_3x3}, behind by "
+            f"more than 3 % on {sum(x < 0.97 for x in every)}"
+        )
     notes = [f"{r.layer.label}: {note}" for r in results for note in r.notes]
     if notes:
         print("\nnot timed:\n" + "\n".join(f"- {note}" for note in notes))

@@ -25,10 +25,8 @@ import tvm
 from tvm import te, tirx
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d import _padding_rows, _weight_prefetch
 from te_kernels.conv2d._output_geometry import Geometry, blocks
-from te_kernels.conv2d._padding_rows import without_padding_rows
-from te_kernels.conv2d._weight_prefetch import with_prefetch
+from te_kernels.conv2d._weight_prefetch import ANNOTATION, with_prefetch
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.tiling import cdiv
@@ -158,10 +156,9 @@ def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine) -> tvm.tir
     sch.vectorize(lane)
     for loop in (v, wi, hi):
         sch.unroll(loop)
-    sch.annotate(ci_, _weight_prefetch.ANNOTATION, 1)
-    sch.annotate(r_, _padding_rows.ANNOTATION, 1)
+    sch.annotate(ci_, ANNOTATION, 1)
     sch.decompose_reduction(acc, co_)
-    return with_prefetch(without_padding_rows(sch.mod["main"], geometry), geometry, dealt, machine)
+    return with_prefetch(sch.mod["main"], geometry, dealt, machine)
 
 
 def _extent(layout: str, geometry: Geometry) -> int:

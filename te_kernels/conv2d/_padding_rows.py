@@ -1,38 +1,25 @@
 """Rows of a window that lie in the padding, left out of scheduled direct convolutions (``_output_stationary``).
 
 A tile at the upper or lower edge of the map multiplies rows of zeros: of 3x3 windows on a map of 14 rows, 5 % of all
-products with stride 1 and 2 % with stride 2, of 5x5 windows 9 %. The loop over the window's rows is outside of those
-over columns and channels, so that a branch in it costs nothing. No schedule primitive makes it, and as a condition of
-the reduction it would end up around every multiplication, hence a rewrite of the scheduled TIR.
+products with stride 1 and 2 % with stride 2, of 5x5 windows 9 %. Around the loop over a block of channels a branch
+costs nothing. No schedule primitive makes it, and as a condition of the reduction it would end up around every
+multiplication, hence a rewrite of the scheduled TIR.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import tvm
 from tvm import tirx
 
 from te_kernels.conv2d._output_geometry import Geometry
-from te_kernels.conv2d._scheduled import changed, realize, with_loop_body, without_annotation
-
-#: Annotation of the loop over the window's rows.
-ANNOTATION = "te_kernels.window_rows"
+from te_kernels.conv2d._scheduled import realize
 
 
-def without_padding_rows(func: tvm.tirx.PrimFunc, geometry: Geometry) -> tvm.tirx.PrimFunc:
-    """The scheduled function with the annotated loop's rows left out where all of the tile's lie in the padding."""
-
-    def change(statement: Any) -> Any:
-        if not isinstance(statement, tirx.For) or ANNOTATION not in statement.annotations:
-            return statement
-        plain = without_annotation(statement, ANNOTATION)
-        conditions = _inside(plain, geometry)
-        if not conditions:
-            return plain
-        return with_loop_body(plain, tirx.IfThenElse(tirx.all(*conditions), plain.body, None), plain.annotations)
-
-    return changed(func, change)
+def without_padding_rows(loop: Any, geometry: Geometry) -> Any:
+    """The innermost loop of the reduction, left out where what the tile reads in this row of the window is padding."""
+    conditions = _inside(loop, geometry)
+    return tirx.IfThenElse(tirx.all(*conditions), loop, None) if conditions else loop
 
 
 def _inside(loop: Any, geometry: Geometry) -> list[Any]:

@@ -15,8 +15,6 @@ def changed(func: tvm.tirx.PrimFunc, change: Callable[[Any], Any]) -> tvm.tirx.P
     def visit(s: Any) -> Any:
         if isinstance(s, tirx.SeqStmt):
             return tirx.SeqStmt([visit(one) for one in s.seq])
-        if isinstance(s, tirx.IfThenElse):
-            return tirx.IfThenElse(s.condition, visit(s.then_case), visit(s.else_case) if s.else_case else None)
         if isinstance(s, tirx.For):
             return change(with_loop_body(s, visit(s.body), s.annotations))
         if isinstance(s, s_tir.SBlockRealize):

@@ -19,6 +19,7 @@ from tvm import s_tir, tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._output_geometry import Blocks, Geometry, block_bytes
+from te_kernels.conv2d._padding_rows import without_padding_rows
 from te_kernels.conv2d._scheduled import changed, realize, realized, with_body, without_annotation
 from te_kernels.machine import Machine
 from te_kernels.prefetch import CACHE_LINE_FLOATS, prefetch_call, weights_worth_fetching
@@ -29,28 +30,31 @@ ANNOTATION = "te_kernels.weight_prefetch"
 
 
 def with_prefetch(func: tvm.tirx.PrimFunc, geometry: Geometry, dealt: Blocks, machine: Machine) -> tvm.tirx.PrimFunc:
-    """The scheduled function with the annotation turned into prefetches where they pay, and removed elsewhere."""
-    if not _pays(geometry, dealt, machine):
-        return changed(
-            func, lambda statement: without_annotation(statement, ANNOTATION) if _is_marked(statement) else statement
-        )
+    """The scheduled function with prefetches before the annotated loop where they pay, and no rows of padding in it."""
+    pays = _pays(geometry, dealt, machine)
     weight = next(param for param in func.params if param.name == "weight")
 
-    def fetching(statement: Any) -> Any:
-        if not _is_marked(statement):
+    def finished(statement: Any) -> Any:
+        if not isinstance(statement, tirx.For) or ANNOTATION not in statement.annotations:
             return statement
-        return tirx.SeqStmt(
-            [*_prefetches(statement, weight, geometry, dealt), without_annotation(statement, ANNOTATION)]
-        )
+        products = without_padding_rows(without_annotation(statement, ANNOTATION), geometry)
+        if not pays:
+            return products
+        # every tile fetches its share, whatever it leaves out
+        return tirx.SeqStmt([*_prefetches(statement, weight, geometry, dealt), products])
 
-    module = tvm.IRModule({"main": changed(func, fetching)})
+    finished_func = changed(func, finished)
+    return _accumulators_on_stack(finished_func) if pays else finished_func
+
+
+def _accumulators_on_stack(func: tvm.tirx.PrimFunc) -> tvm.tirx.PrimFunc:
     transform = s_tir.transform
     passes = [
         transform.PlanAndUpdateBufferAllocationLocation(),
         transform.ConvertBlocksToOpaque(),
         transform.CompactBufferAllocation(),
     ]
-    return changed(tvm.transform.Sequential(passes)(module)["main"], _on_stack)
+    return changed(tvm.transform.Sequential(passes)(tvm.IRModule({"main": func}))["main"], _on_stack)
 
 
 def _pays(geometry: Geometry, dealt: Blocks, machine: Machine) -> bool:
@@ -103,7 +107,3 @@ def _on_stack(statement: Any) -> Any:
         stack = tirx.call_intrin(pointer.ty, "tirx.tvm_stack_alloca", "shape", words)
         declared += [tirx.Bind(pointer, stack), tirx.DeclBuffer(buffer, data=pointer)]
     return realized(statement, with_body(block, tirx.SeqStmt([*declared, block.body]), others))
-
-
-def _is_marked(statement: Any) -> bool:
-    return isinstance(statement, tirx.For) and ANNOTATION in statement.annotations
