@@ -182,8 +182,11 @@ def test_candidates_are_few_and_parallel() -> None:
     for c, size in ((64, 56), (128, 28), (256, 14), (512, 7), (512, 28), (64, 224)):
         task = ConvTask(1, c, size, size, c, 3, 3, (1, 1), (1, 1, 1, 1))
         candidates = list(WinogradNCHWc.candidates(task, machine))
-        assert 1 <= len(candidates) <= 3
-        assert len({v.m for v in candidates}) == len(candidates)
+        shapes = {(v.m, v.tile, v.vectors, v.block) for v in candidates}
+        assert 1 <= len(shapes) <= 3 and len({m for m, *_ in shapes}) == len(shapes)
+        assert len(candidates) == len(set(candidates)) <= 2 * len(shapes)
+        for m, *shape in shapes:  # each also in the smallest chunks
+            assert 1 in {v.chunk for v in candidates if (v.m, v.tile, v.vectors, v.block) == (m, *shape)}
         for v in candidates:
             geometry = v._geometry(task)
             assert (geometry.blocks if geometry.blocks > 1 else geometry.chunks) >= 2
