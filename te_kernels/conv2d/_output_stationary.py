@@ -13,7 +13,7 @@ element of the reduction it loads ``vectors`` weight vectors and broadcasts one 
 The input may be in any layout, because it is only read one broadcast value at a time; the output wants channels
 innermost (NHWC or NCHW<V>c). Tiles at the right and bottom edge are computed whole and stored in part; for that, and
 for padding, the rows that a block reads are first copied into a padded buffer that stays in L2 while every block of
-output channels reads it.
+output channels reads it. Rows of the window that lie in the padding are copied, but not multiplied (``_padding_rows``).
 """
 
 from __future__ import annotations
