@@ -83,7 +83,8 @@ def best_blockings(
                 smallest = (number, (*knobs[:-1], 1))  # the chunk is the last knob
                 siblings[smallest] = modelled[smallest]
     if smallest_chunks:
-        chosen = {**chosen, **{choice: cost for choice, cost in siblings.items() if choice not in chosen}}
+        for choice, cost in siblings.items():
+            chosen.setdefault(choice, cost)
     return [Choice(transforms[number], Blocking(*knobs), cost) for (number, knobs), cost in chosen.items()]
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tvm
 
 from te_kernels import check
+from te_kernels.conv2d import _output_stationary
+from te_kernels.conv2d._output_geometry import Geometry, Tile
 from te_kernels.machine import Machine, describe, host_target
-from te_kernels.task import Task
-from te_kernels.variant import Reject, Variant, variants_for
+from te_kernels.task import ConvTask, Task
+from te_kernels.variant import Layouts, Reject, Variant, variants_for
 
 TARGET = host_target(1)
 MACHINE: Machine = describe(TARGET, 1)
 
 
+def built(func: tvm.tirx.PrimFunc) -> tvm.runtime.Executable:
+    """A function as the ``main`` of a library."""
+    return tvm.compile(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), target=TARGET)
+
+
+def direct_func(task: ConvTask, tile: Tile, layout: str = "NHWC", threads: int = 1) -> tvm.tirx.PrimFunc:
+    """The direct convolution with one register tile, from and to one layout."""
+    layouts = Layouts((layout,) * len(task.input_shapes), layout)
+    return _output_stationary.prim_func(Geometry(task, tile), layouts, dataclasses.replace(MACHINE, threads=threads))
+
+
 def error_of(task: Task, variant: Variant, case: check.Case | None = None) -> float:
     """Relative error of ``variant`` on ``task`` against the float64 oracle."""
-    func = variant.prim_func(task, MACHINE).with_attr("global_symbol", "main")
-    module = tvm.compile(tvm.IRModule({"main": func}), target=TARGET)
+    module = built(variant.prim_func(task, MACHINE))
     case = case or check.make_case(task)
     args = check.arguments(case, variant)
     module["main"](*args)
@@ -53,9 +67,8 @@ def assert_same_bits(first: tvm.tirx.PrimFunc, second: tvm.tirx.PrimFunc) -> Non
     arrays = [rng.standard_normal([int(size) for size in param.shape]).astype(np.float32) for param in first.params]
     results = []
     for func in (first, second):
-        built = tvm.compile(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), TARGET)
         tensors = [tvm.runtime.tensor(array) for array in arrays]
-        built["main"](*tensors)
+        built(func)["main"](*tensors)
         results.append(tensors[-1].numpy())
     assert np.array_equal(*results)
     assert not np.array_equal(results[0], arrays[-1])

@@ -5,28 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tvm
 
-from te_kernels.conv2d import _output_stationary, _weight_prefetch
-from te_kernels.conv2d._output_geometry import Geometry, Tile
+from te_kernels.conv2d import _weight_prefetch
+from te_kernels.conv2d._output_geometry import Tile
 from te_kernels.epilogue import Step
 from te_kernels.task import ConvTask
-from te_kernels.variant import Layouts
-from tests.te_kernels import kernel_checks
+from tests.te_kernels.kernel_checks import MACHINE, assert_same_bits, direct_func
 
-MACHINE = kernel_checks.MACHINE
 LANES = MACHINE.vector_lanes
 SAME = (1, 1, 1, 1)
 
 
-def _func(task: ConvTask, tile: Tile, layout: str = "NHWC") -> tvm.tirx.PrimFunc:
-    layouts = Layouts((layout,) * len(task.input_shapes), layout)
-    return _output_stationary.prim_func(Geometry(task, tile), layouts, MACHINE)
-
-
 def _branches(task: ConvTask, tile: Tile) -> list[str]:
     """Conditions of the statements ``if`` in the function."""
-    text = str(_func(task, tile).script())
+    text = str(direct_func(task, tile).script())
     return [line.strip() for line in text.splitlines() if line.strip().startswith("if ")]
 
 
@@ -57,6 +49,6 @@ def test_a_branch_only_where_rows_are_padded() -> None:
 def test_results_are_the_same_bits(task: ConvTask, tile: Tile, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if layout != "NHWC" and task.c % LANES:
         task = replace(task, c=LANES)
-    without = _func(task, tile, layout)
+    without = direct_func(task, tile, layout)
     monkeypatch.setattr(_weight_prefetch, "without_padding_rows", lambda loop, _: loop)
-    kernel_checks.assert_same_bits(without, _func(task, tile, layout))
+    assert_same_bits(without, direct_func(task, tile, layout))

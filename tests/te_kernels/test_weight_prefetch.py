@@ -5,28 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tvm
 
-from te_kernels.conv2d import _output_stationary, _weight_prefetch
+from te_kernels.conv2d import _weight_prefetch
 from te_kernels.conv2d._flat import flattened
 from te_kernels.conv2d._output_geometry import Blocks, Geometry, Tile, blocks, slowest_cycles
 from te_kernels.epilogue import Step
 from te_kernels.task import ConvTask
-from te_kernels.variant import Layouts
-from tests.te_kernels import kernel_checks
+from tests.te_kernels.kernel_checks import MACHINE, assert_same_bits, built, direct_func
 
-MACHINE = kernel_checks.MACHINE
 LANES = MACHINE.vector_lanes
 SAME = (1, 1, 1, 1)
 
 
-def _func(task: ConvTask, tile: Tile, threads: int = 1, layout: str = "NHWC") -> tvm.tirx.PrimFunc:
-    layouts = Layouts((layout,) * len(task.input_shapes), layout)
-    return _output_stationary.prim_func(Geometry(task, tile), layouts, replace(MACHINE, threads=threads))
-
-
 def _fetches(task: ConvTask, tile: Tile) -> bool:
-    text = str(_func(task, tile).script())
+    text = str(direct_func(task, tile).script())
     assert _weight_prefetch.ANNOTATION not in text
     return "llvm.prefetch" in text
 
@@ -60,19 +52,18 @@ def test_results_are_the_same_bits(
     if layout != "NHWC" and task.c % LANES:
         task = replace(task, c=3 * LANES)
     monkeypatch.setattr(_weight_prefetch, "_pays", lambda *_: True)
-    fetching = _func(task, tile, threads, layout)
+    fetching = direct_func(task, tile, layout, threads)
     assert "llvm.prefetch" in str(fetching.script())
     monkeypatch.setattr(_weight_prefetch, "_pays", lambda *_: False)
-    plain = _func(task, tile, threads, layout)
+    plain = direct_func(task, tile, layout, threads)
     assert "llvm.prefetch" not in str(plain.script())
-    kernel_checks.assert_same_bits(fetching, plain)
+    assert_same_bits(fetching, plain)
 
 
 def test_accumulators_stay_in_registers() -> None:
     """Neither heap nor a store a multiply-add: both were seen when the prefetch stood beside buffers of TVM's own."""
     task, tile = flattened(ConvTask(1, 64, 14, 14, 8 * LANES, 1, 1)), Tile(1, 7, 2, LANES)
-    module = tvm.IRModule({"main": _func(task, tile).with_attr("global_symbol", "main")})
-    assembly = tvm.compile(module, kernel_checks.TARGET).mod.inspect_source("asm")
+    assembly = built(direct_func(task, tile)).mod.inspect_source("asm")
     lines = assembly.splitlines()
     at = [number for number, line in enumerate(lines) if "prefetch" in line and not line.lstrip().startswith(".")]
     assert at
