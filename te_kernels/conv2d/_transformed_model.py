@@ -52,40 +52,38 @@ def best_blockings(
     count: int,
     each: int = 1,
     geometry: type[Geometry] = Geometry,
-    smallest_chunks: bool = False,
 ) -> list[Choice[Transform]]:
     """The ``count`` fastest by the model, at most ``each`` of one transform: what the model predicts least well.
 
     Weights may lie in L3 or, in a network with many, in memory. Larger tiles save products but have larger weights, so
-    both cases give candidates, up to ``count`` each. With ``smallest_chunks`` they are followed by the same in chunks
-    of one register tile's channels, which the model sees up to 6 % behind and which were 3 to 9 % ahead on a Zen 4 core
-    (256x14x14, 512x7x7, 256x56x56, 128x112x112 with the weights in memory).
+    both cases give candidates, up to ``count`` each.
     """
-    blockings = [
-        (geometry(task, transform, blocking), number)
-        for number, transform in enumerate(transforms)
+    chosen: dict[tuple[Transform, Blocking], Choice[Transform]] = {}
+    for from_memory in (False, True):
+        full = len(chosen) + count
+        for choice in ranked(task, machine, transforms, from_memory, geometry):
+            taken = sum(other == choice.transform for other, _ in chosen)
+            if taken < each and len(chosen) < full:
+                chosen.setdefault((choice.transform, choice.blocking), choice)
+    return list(chosen.values())
+
+
+def ranked(
+    task: ConvTask,
+    machine: Machine,
+    transforms: Sequence[Transform],
+    from_memory: bool,
+    geometry: type[Geometry] = Geometry,
+) -> list[Choice[Transform]]:
+    """All blockings worth measuring, the fastest by the model first."""
+    choices = [
+        Choice(transform, blocking, cycles(geometry(task, transform, blocking), machine, from_memory))
+        for transform in transforms
         for blocking in _blockings(geometry, task, machine, transform)
     ]
-    chosen: dict[tuple[int, tuple[int, ...]], float] = {}
-    siblings: dict[tuple[int, tuple[int, ...]], float] = {}
-    for from_memory in (False, True):
-        modelled = {
-            (number, dataclasses.astuple(bounds.blocking)): cycles(bounds, machine, from_memory)
-            for bounds, number in blockings
-        }
-        scored = sorted((cost, *choice) for choice, cost in modelled.items())
-        full = len(chosen) + count
-        for cost, number, knobs in scored:
-            taken = sum(other == number for other, _ in chosen)
-            worth = cost <= _WORTH_MEASURING * scored[0][0] and len(chosen) < full
-            if worth and taken < each and (number, knobs) not in chosen:
-                chosen[number, knobs] = cost
-                smallest = (number, (*knobs[:-1], 1))  # the chunk is the last knob
-                siblings[smallest] = modelled[smallest]
-    if smallest_chunks:
-        for choice, cost in siblings.items():
-            chosen.setdefault(choice, cost)
-    return [Choice(transforms[number], Blocking(*knobs), cost) for (number, knobs), cost in chosen.items()]
+    limit = _WORTH_MEASURING * min((choice.cycles for choice in choices), default=0.0)
+    worth = [choice for choice in choices if choice.cycles <= limit]
+    return sorted(worth, key=lambda c: (c.cycles, transforms.index(c.transform), dataclasses.astuple(c.blocking)))
 
 
 def direct_cycles(task: ConvTask, machine: Machine) -> float:

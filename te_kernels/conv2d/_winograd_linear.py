@@ -59,8 +59,8 @@ def straight_line(matrix: Matrix) -> Program:
         for j in range(i + 1, len(rows)):
             if j in outputs or sorted(rows[j]) != keys or not _signs_differ(mine, [rows[j][k] for k in keys]):
                 continue
-            even = _share([(row[k], k) for k in keys if row[k] == rows[j][k]], append, factor=False)
-            odd = _share([(row[k], k) for k in keys if row[k] != rows[j][k]], append, factor=True)
+            even = _share([(row[k], k) for k in keys if row[k] == rows[j][k]], append)
+            odd = _share([(row[k], k) for k in keys if row[k] != rows[j][k]], append)
             outputs[i] = append([even, odd])
             outputs[j] = append([even, (-odd[0], odd[1])])
             break
@@ -71,12 +71,13 @@ def straight_line(matrix: Matrix) -> Program:
 
 
 def _share(
-    terms: list[tuple[Fraction, int]], append: Callable[[list[tuple[Fraction, int]]], int], factor: bool
+    terms: list[tuple[Fraction, int]], append: Callable[[list[tuple[Fraction, int]]], int]
 ) -> tuple[Fraction, int]:
-    """(coefficient, value) of a partial sum used twice; a common magnitude becomes the coefficient if ``factor``."""
+    """(coefficient, value) of a partial sum used twice; its last coefficient becomes 1, which saves a multiplication.
+
+    The rows of ``B^T`` are monic polynomials of ``(x - p)(x^2 - q^2)...``: both halves end up as ``(x^2 - q^2)...``.
+    """
     if len(terms) == 1:
         return terms[0]
-    common = abs(terms[0][0])
-    if not factor or any(abs(c) != common for c, _ in terms):
-        common = Fraction(1)
+    common = abs(terms[-1][0])
     return common, append([(c / common, k) for c, k in terms])

@@ -1,8 +1,9 @@
-"""The transforms of Winograd's minimal filtering F(m x m, r x s), as straight-line code over constant matrices.
+"""The transforms of Winograd's minimal filtering F(m x n, r x s), as straight-line code over constant matrices.
 
-    Y = A^T [ (G g G^T) * (B^T d B) ] A                  d: (m+r-1) x (m+s-1) input tile, Y: m x m output tile
+    Y = A^T [ (G g G^T) * (B^T d B) ] A                  d: (m+r-1) x (n+s-1) input tile, Y: m x n output tile
 
-(tiles of 1 x m for kernels of one row). A tile is transformed in registers, every intermediate value in its own.
+with matrices of F(m, r) on the left and of F(n, s) on the right. A tile is transformed in registers, every intermediate
+value in its own.
 """
 
 from __future__ import annotations
@@ -22,25 +23,26 @@ from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_
 
 @dataclass(frozen=True)
 class WinogradTransform(TileTransform):
-    """F(m x m, r x s): ``m`` outputs along each axis on which the kernel has more than one element."""
+    """F(m x n, r x s); ``m`` is 1 for kernels of one row, ``n`` for kernels of one column."""
 
     m: int
+    n: int
     r: int
     s: int
 
     @property
     def rows(self) -> Matrices:
         """F(m, r) along the height; the identity for a kernel of one row."""
-        return cook_toom(self.m if self.r > 1 else 1, self.r)
+        return cook_toom(self.m, self.r)
 
     @property
     def columns(self) -> Matrices:
-        """F(m, s) along the width; the identity for a kernel of one column."""
-        return cook_toom(self.m if self.s > 1 else 1, self.s)
+        """F(n, s) along the width; the identity for a kernel of one column."""
+        return cook_toom(self.n, self.s)
 
     @property
     def outputs(self) -> tuple[int, int]:
-        return self.rows.m, self.columns.m
+        return self.m, self.n
 
     @property
     def window(self) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from tests.te_kernels.kernel_checks import MACHINE, TARGET, check_all, error_of
 
 WINOGRAD = ["winograd_nchwc", "winograd_nhwc", "winograd_nhwc_nchwc", "winograd_nchwc_nhwc"]
 RELU = (Step("bias"), Step("relu"))
-SIZES = [(2, 3), (3, 3), (4, 3), (6, 3), (2, 5), (3, 5), (2, 7), (1, 3), (5, 2)]
+SIZES = [(2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3), (2, 5), (5, 5), (2, 7), (1, 3), (1, 1), (5, 2)]
 
 
 def _combine(terms: list[tuple[Fraction, Fraction]]) -> Fraction:
@@ -62,10 +62,13 @@ def test_matrices_refuse_bad_points() -> None:
 
 
 def test_shared_sums() -> None:
-    """The textbook counts: 12 operations for B^T and 10 for A^T of F(4,3), 4 and 4 for F(2,3)."""
-    for m, operations in ((2, (4, 4)), (4, (12, 10))):
+    """The textbook counts, 4 and 4 operations for F(2,3), 12 for B^T of F(4,3); no step without a term of its own."""
+    counts = {2: (4, 4), 4: (12, 10), 6: (24, 20), 7: (36, 30)}
+    for m, operations in counts.items():
         matrices = cook_toom(m, 3)
-        assert (straight_line(matrices.bt).operations, straight_line(matrices.at).operations) == operations
+        forward, inverse = straight_line(matrices.bt), straight_line(matrices.at)
+        assert (forward.operations, inverse.operations) == operations
+        assert all(any(abs(c) == 1 for c, _ in terms) for terms in forward.steps)  # sums start without a product
 
 
 @pytest.mark.parametrize(
@@ -90,63 +93,76 @@ def test_winograd_matches_oracle(task: ConvTask, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("m", "blocking"),
+    ("outputs", "blocking"),
     [
-        (2, Blocking(5, 2, 16, 12, 1)),
-        (3, Blocking(4, 1, 16, 8, 5)),
-        (4, Blocking(4, 2, 16, 9, 2)),
-        (4, Blocking(3, 3, 16, 3, 1)),
-        (5, Blocking(9, 2, 16, 9, 2)),
-        (6, Blocking(4, 1, 16, 4, 2)),
+        ((2, 2), Blocking(5, 2, 16, 12, 1)),
+        ((3, 3), Blocking(4, 1, 16, 8, 5)),
+        ((4, 4), Blocking(4, 2, 16, 9, 2)),
+        ((4, 3), Blocking(3, 3, 16, 3, 1)),
+        ((5, 7), Blocking(9, 2, 16, 9, 2)),
+        ((7, 6), Blocking(4, 1, 16, 4, 2)),
     ],
     ids=str,
 )
-def test_any_blocking(m: int, blocking: Blocking) -> None:
+def test_any_blocking(outputs: tuple[int, int], blocking: Blocking) -> None:
     """Blocks, register tiles and chunks that divide nothing."""
     task = ConvTask(1, 20, 13, 11, 70, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU)
-    assert _error(task, m, blocking, "NHWC") <= 1
-    if m == 4:
-        assert _error(task, m, blocking, MACHINE.blocked_layout) <= 1
+    assert _error(task, outputs, blocking, "NHWC") <= 1
+    if outputs[0] == 4:
+        assert _error(task, outputs, blocking, MACHINE.blocked_layout) <= 1
 
 
-def _error(task: ConvTask, m: int, blocking: Blocking, layout: str) -> float:
+def _error(task: ConvTask, outputs: tuple[int, int], blocking: Blocking, layout: str) -> float:
     """As a part of the instance's own bound."""
     knobs = dataclasses.asdict(blocking) | {"lanes": MACHINE.vector_lanes}
     cls = WinogradNHWC if layout == "NHWC" else WinogradNCHWc
-    variant = cls(layout, layout, m=m, **knobs)
+    variant = cls(layout, layout, m=outputs[0], n=outputs[1], **knobs)
     return error_of(task, variant) / variant.error_bound(task)
 
 
-@pytest.mark.parametrize(("c", "m"), [(16, 2), (16, 6), (64, 4), (512, 2), (512, 3), (512, 4), (512, 5), (512, 6)])
+@pytest.mark.parametrize(
+    ("c", "m"), [(16, 2), (16, 6), (64, 4), (512, 2), (512, 3), (512, 4), (512, 5), (512, 6), (64, 7), (512, 7)]
+)
 def test_error_bound_is_tight(c: int, m: int) -> None:
     """The bound follows the size of the tile and the number of channels: errors are within a factor of 6 of it."""
     task = ConvTask(1, c, 10, 10, 32, 3, 3, (1, 1), (1, 1, 1, 1))
-    assert 1 / 6 <= _error(task, m, Blocking(5, 2, 16, 25, 1), MACHINE.blocked_layout) <= 1
+    assert 1 / 6 <= _error(task, (m, m), Blocking(5, 2, 16, 25, 1), MACHINE.blocked_layout) <= 1
 
 
 def test_error_bounds_of_sizes() -> None:
-    """At 64 channels: F(2,3), F(4,3), F(6,3); other points change them."""
+    """At 64 channels: F(2,3), F(4,3), F(6,3), F(7,3); other points change them."""
     task = ConvTask(1, 64, 10, 10, 32, 3, 3)
-    bounds = [WinogradNHWC("NHWC", "NHWC", 4, 2, 16, 12, 1, m).error_bound(task) for m in (2, 4, 6)]
-    assert bounds == pytest.approx([1.6e-6, 2.1e-5, 3.1e-5], rel=0.05)
-    assert cook_toom(4, 3, (0, 1, -1, 3, 5)).amplification > 2 * cook_toom(4, 3).amplification
+    bounds = [WinogradNHWC("NHWC", "NHWC", 4, 2, 16, 12, 1, m, m).error_bound(task) for m in (2, 4, 6, 7)]
+    assert bounds == pytest.approx([1.6e-6, 5.9e-6, 3.1e-5, 9.6e-5], rel=0.05)
+    small_integers = tuple(map(Fraction, (0, 1, -1, 2, -2)))
+    assert cook_toom(4, 3, small_integers).amplification > 1.9 * cook_toom(4, 3).amplification
 
 
 @pytest.mark.parametrize(
-    ("r", "s", "m"),
-    [(5, 5, 2), (5, 5, 4), (1, 3, 6), (3, 1, 4), (1, 7, 3), (7, 1, 2), (3, 5, 3), (7, 7, 2)],
+    ("r", "s", "m", "n"),
+    [
+        (5, 5, 2, 2),
+        (5, 5, 5, 4),
+        (1, 3, 1, 6),
+        (1, 3, 1, 7),
+        (3, 1, 4, 1),
+        (1, 7, 1, 3),
+        (7, 1, 2, 1),
+        (3, 5, 6, 3),
+        (7, 7, 3, 3),
+    ],
 )
-def test_other_kernels(r: int, s: int, m: int) -> None:
+def test_other_kernels(r: int, s: int, m: int, n: int) -> None:
     """Larger and one-dimensional kernels, with "same" padding and one column more."""
     pad = (r // 2, s // 2, r // 2, s // 2 + 1)
     task = ConvTask(1, 64, 11, 10, 32, r, s, (1, 1), pad, epilogue=RELU)
-    assert _error(task, m, Blocking(4, 2, 16, 12, 1), MACHINE.blocked_layout) <= 1
+    assert _error(task, (m, n), Blocking(4, 2, 16, 12, 1), MACHINE.blocked_layout) <= 1
 
 
 @pytest.mark.parametrize("layout", ["NHWC", MACHINE.blocked_layout])
 def test_groups(layout: str) -> None:
     task = ConvTask(1, 64, 9, 9, 96, 5, 5, (1, 1), (2, 2, 2, 2), groups=2, epilogue=RELU)
-    assert _error(task, 3, Blocking(4, 2, 16, 9, 1), layout) <= 1
+    assert _error(task, (3, 3), Blocking(4, 2, 16, 9, 1), layout) <= 1
 
 
 @pytest.mark.parametrize("size", [7, 24])
@@ -182,11 +198,12 @@ def test_candidates_are_few_and_parallel() -> None:
     for c, size in ((64, 56), (128, 28), (256, 14), (512, 7), (512, 28), (64, 224)):
         task = ConvTask(1, c, size, size, c, 3, 3, (1, 1), (1, 1, 1, 1))
         candidates = list(WinogradNCHWc.candidates(task, machine))
-        shapes = {(v.m, v.tile, v.vectors, v.block) for v in candidates}
-        assert 1 <= len(shapes) <= 3 and len({m for m, *_ in shapes}) == len(shapes)
-        assert len(candidates) == len(set(candidates)) <= 2 * len(shapes)
-        for m, *shape in shapes:  # each also in the smallest chunks
-            assert 1 in {v.chunk for v in candidates if (v.m, v.tile, v.vectors, v.block) == (m, *shape)}
+        shapes = {(v.m, v.n, v.tile, v.vectors, v.block) for v in candidates}
+        sizes = [(m, n) for m, n, *_ in shapes]
+        assert 1 <= len(shapes) <= 4 and max(sizes.count(size) for size in sizes) <= 2
+        assert len(candidates) == len(set(candidates)) <= len(shapes) + 2
+        for shape in shapes:  # each also in the smallest chunks
+            assert 1 in {v.chunk for v in candidates if (v.m, v.n, v.tile, v.vectors, v.block) == shape}
         for v in candidates:
             geometry = v._geometry(task)
             assert (geometry.blocks if geometry.blocks > 1 else geometry.chunks) >= 2
@@ -214,7 +231,7 @@ def test_weights_are_transformed_in_float64() -> None:
     task = ConvTask(1, 16, 8, 8, 16, 3, 3)
     weight = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32)
     layout, lanes = MACHINE.blocked_layout, MACHINE.vector_lanes
-    packed = WinogradNCHWc(layout, layout, 4, 1, lanes, 4, 1, m=4).pack(task, [weight])[0]
+    packed = WinogradNCHWc(layout, layout, 4, 1, lanes, 4, 1, m=4, n=4).pack(task, [weight])[0]
     g = np.array(cook_toom(4, 3).g, dtype=np.float64)
     expected = np.einsum("ai,kcij,bj->abck", g, weight.astype(np.float64), g).reshape(36, 16, 16).astype(np.float32)
     stored = packed.reshape(36, 16 // lanes, 16, lanes).transpose(0, 2, 1, 3).reshape(36, 16, 16)
