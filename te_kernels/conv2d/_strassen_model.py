@@ -5,6 +5,7 @@ from __future__ import annotations
 from te_kernels.conv2d._strassen_geometry import StrassenGeometry
 from te_kernels.conv2d._strassen_transform import StrassenTransform
 from te_kernels.conv2d._transformed_model import Choice, best_blockings, direct_cycles
+from te_kernels.conv2d._winograd_model import OUTPUTS
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 
@@ -12,15 +13,15 @@ from te_kernels.task import ConvTask
 _LEVELS = (1, 2)
 #: What the model may see in favour of an ideal direct convolution, and Strassen's still be measured.
 _PROMISING = 1.06
-#: Sides of the kernels that Winograd's variants take, and elements from which on Fourier's do.
-_WINOGRAD_SIDES, _FFT_ELEMENTS = (1, 3, 5, 7), 7
+#: Elements of a kernel from which on Fourier's variants take it.
+_FFT_ELEMENTS = 7
 
 
 def minimal_filtering_saves_more(task: ConvTask) -> bool:
     """Whether Winograd's or Fourier's transform applies, which save more than a quarter of the multiplications."""
     if task.r * task.s == 1 or task.stride != (1, 1) or task.dilation != (1, 1):
         return False
-    return {task.r, task.s} <= set(_WINOGRAD_SIDES) or task.r * task.s >= _FFT_ELEMENTS
+    return {task.r, task.s} <= set(OUTPUTS) or task.r * task.s >= _FFT_ELEMENTS
 
 
 def promising_blockings(task: ConvTask, machine: Machine, count: int) -> list[Choice[StrassenTransform]]:
