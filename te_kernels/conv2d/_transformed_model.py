@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, TypeVar
 
 from te_kernels.conv2d._tile_transform import TileTransform
@@ -21,6 +22,8 @@ _FMAS_IN_FLIGHT = 8
 #: Bytes a cycle that one core streams from beyond L2. This and the constants below were fitted to 200 measurements on a
 #: Zen 5 core (3.8 GHz, 1 MB of L2): the model's standard deviation is 4 %, its best choice loses at most 6 %.
 _STREAM_BYTES = 14.0
+#: The same with nothing else in the way: L3's bandwidth, on Zen 4 and Zen 5.
+_UNDISTURBED_BYTES = 26.0
 #: Bytes a cycle that all cores together stream from memory: 44 GB/s, whatever the number of threads.
 _MEMORY_BYTES = 10.5
 #: Bytes a cycle from L2 to L1, not hidden.
@@ -34,6 +37,14 @@ _STARTUP = 4.0
 #: Candidates slower than this by the model are not worth measuring.
 _WORTH_MEASURING = 1.2
 _FLOAT32_BYTES = 4
+
+
+class Weights(Enum):
+    """Where the weights come from."""
+
+    L3_UNDISTURBED = "L3, at its full bandwidth"
+    L3 = "L3"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,9 @@ def best_blockings(
     both cases give candidates, up to ``count`` each.
     """
     chosen: dict[tuple[Transform, Blocking], Choice[Transform]] = {}
-    for from_memory in (False, True):
+    for weights in (Weights.L3, Weights.MEMORY):
         full = len(chosen) + count
-        for choice in ranked(task, machine, transforms, from_memory, geometry):
+        for choice in ranked(task, machine, transforms, weights, geometry):
             taken = sum(other == choice.transform for other, _ in chosen)
             if taken < each and len(chosen) < full:
                 chosen.setdefault((choice.transform, choice.blocking), choice)
@@ -72,12 +83,12 @@ def ranked(
     task: ConvTask,
     machine: Machine,
     transforms: Sequence[Transform],
-    from_memory: bool,
+    weights: Weights,
     geometry: type[Geometry] = Geometry,
 ) -> list[Choice[Transform]]:
     """All blockings worth measuring, the fastest by the model first."""
     choices = [
-        Choice(transform, blocking, cycles(geometry(task, transform, blocking), machine, from_memory))
+        Choice(transform, blocking, cycles(geometry(task, transform, blocking), machine, weights))
         for transform in transforms
         for blocking in _blockings(geometry, task, machine, transform)
     ]
@@ -112,8 +123,8 @@ def _blockings(
                 yield Blocking(tile, vectors, lanes, block, chunk)
 
 
-def cycles(geometry: Geometry, machine: Machine, from_memory: bool) -> float:
-    """Modelled cycles of the slowest thread; the weights lie in memory or at best in L3.
+def cycles(geometry: Geometry, machine: Machine, weights: Weights) -> float:
+    """Modelled cycles of the slowest thread.
 
     Weights stream beside the products and hide behind them, or the other way round; what the transforms read and
     write beyond L2 hides behind their arithmetic. The two phases do not overlap.
@@ -124,8 +135,8 @@ def cycles(geometry: Geometry, machine: Machine, from_memory: bool) -> float:
     from_l3, through_transforms = _streamed_bytes(geometry, machine)
     parts = geometry.blocks if geometry.blocks > 1 else geometry.chunks
     share = cdiv(parts, machine.threads) / parts
-    stream = share * from_l3 / _STREAM_BYTES
-    if from_memory:  # which the threads share
+    stream = share * from_l3 / (_UNDISTURBED_BYTES if weights is Weights.L3_UNDISTURBED else _STREAM_BYTES)
+    if weights is Weights.MEMORY:  # which the threads share
         stream = max(stream, geometry.weight_bytes / _MEMORY_BYTES)
     products = _overlapped(share * _products(geometry, tiles), stream)
     moved = through_transforms / geometry.transform.streamed_bytes

@@ -25,9 +25,7 @@ class WinogradVariant(TransformedVariant):
     n: int
 
     @classmethod
-    def _blocked(
-        cls, task: ConvTask, machine: Machine, data: str, out: str, count: int = 2
-    ) -> Iterator[WinogradVariant]:
+    def _blocked(cls, task: ConvTask, machine: Machine, data: str, out: str) -> Iterator[WinogradVariant]:
         if task.r not in OUTPUTS or task.s not in OUTPUTS or task.r * task.s == 1:
             raise Reject(f"the kernel is {task.r}x{task.s}; minimal filtering pays for sides of 1, 3, 5 and 7")
         if task.stride != (1, 1):
@@ -40,7 +38,7 @@ class WinogradVariant(TransformedVariant):
             raise Reject(f"{group_inputs} input channels (of a group) fill less than half a vector of {lanes}")
         if task.groups > 1 and (group_inputs % lanes or group_outputs % lanes):
             raise Reject(f"groups of {group_inputs} and {group_outputs} channels are not whole vectors of {lanes}")
-        for transform, b in promising_blockings(task, machine, count):
+        for transform, b in promising_blockings(task, machine):
             yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, transform.m, transform.n)
 
     def _geometry(self, task: ConvTask) -> Geometry:

@@ -7,7 +7,7 @@ import itertools
 import math
 
 from te_kernels.conv2d._transformed_geometry import Blocking
-from te_kernels.conv2d._transformed_model import ranked
+from te_kernels.conv2d._transformed_model import Weights, ranked
 from te_kernels.conv2d._winograd_transform import WinogradTransform
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -18,40 +18,36 @@ from te_kernels.tiling import cdiv
 OUTPUTS = {1: (1,), 3: (2, 3, 4, 5, 6, 7), 5: (2, 3, 4, 5), 7: (2, 3)}
 
 
-def promising_blockings(task: ConvTask, machine: Machine, count: int) -> list[tuple[WinogradTransform, Blocking]]:
-    """The ``count`` fastest by the model if the weights lie in L3, and as many more if they lie in memory.
+def promising_blockings(task: ConvTask, machine: Machine) -> list[tuple[WinogradTransform, Blocking]]:
+    """The fastest by the model with the weights in L3, undisturbed and disturbed, and in memory; six at most.
 
-    No two of one case have the same tile size. Each is in chunks of one register tile's channels, which the model sees
-    up to 6 % behind and which were 3 to 19 % ahead on a Zen 4 core; the first of each case in the model's chunks too.
-    Measured there on eleven layers of 7x7 to 224x224, the best of these (six at most) loses 1.3 % on the best
-    measured one, 6 % on one layer.
+    Each comes with the model's chunk and with that of one register tile's channels: the model sees these up to 6 %
+    behind, and on a Zen 4 core they were 3 to 19 % ahead. No two cases give the same blocking but for the chunk.
+    Measured there on eleven layers of 7x7 to 224x224, the best of these loses 1.5 % on average on the best of all that
+    were measured, 7 % at most.
     """
     transforms = _worthwhile(task)
     chosen: list[tuple[WinogradTransform, Blocking]] = []
-    for from_memory in (False, True):
-        sizes: list[WinogradTransform] = []
-        for choice in ranked(task, machine, transforms, from_memory):
+    for weights in Weights:
+        for choice in ranked(task, machine, transforms, weights):
             transform, smallest = choice.transform, dataclasses.replace(choice.blocking, chunk=1)
-            if transform in sizes or (transform, smallest) in chosen or len(sizes) == count:
-                continue
-            if not sizes and choice.blocking != smallest:
-                chosen.append((transform, choice.blocking))
-            chosen.append((transform, smallest))
-            sizes.append(transform)
+            if (transform, smallest) not in chosen:
+                chosen += dict.fromkeys([(transform, choice.blocking), (transform, smallest)])
+                break
     return chosen
 
 
 def _worthwhile(task: ConvTask) -> list[WinogradTransform]:
-    """Tile sizes of which no other has as few products a tile (and weights) and as few in all."""
+    """Tile sizes of which no other has as few products a tile (and weights) and as few in all; squares first."""
     scored = []
     for m, n in itertools.product(OUTPUTS[task.r], OUTPUTS[task.s]):
         if m <= task.oh + 1 and n <= task.ow + 1:
             transform = WinogradTransform(m, n, task.r, task.s)
             products = transform.positions * cdiv(task.oh, m) * cdiv(task.ow, n)
-            scored.append((transform.positions, products, m, n))
+            scored.append((transform.positions, products, abs(m - n), m, n))
     front: list[WinogradTransform] = []
     fewest = math.inf
-    for _, products, m, n in sorted(scored):
+    for _, products, _, m, n in sorted(scored):
         if products < fewest:
             fewest = products
             front.append(WinogradTransform(m, n, task.r, task.s))
