@@ -19,7 +19,8 @@ from tvm_globalsel.candidates import Candidates, candidates_for, measuring_order
 from tvm_globalsel.log import TuningLog
 from tvm_globalsel.measure import Measurer, Progress, Request, Tuning, tune
 
-_LEADERS = 2
+#: How far behind a group's best by the log a kernel may be, and how many of a group are tried warm at most.
+_NEAR, _TRIED = 1.15, 6
 _BLOCK_S = 6e-3
 _RUNS_IN_BLOCK = 3
 
@@ -34,7 +35,10 @@ GROUPS: dict[str, Callable[[ConvTask, Variant], bool]] = {
 
 @dataclass(frozen=True)
 class Leaders:
-    """The candidates of a layer worth timing beside the peers, and how many were ranked for it."""
+    """The candidates of a layer that may be the fastest with warm data, and how many were ranked for it.
+
+    The log is of kernels whose weights were evicted from L2, which can turn what is near.
+    """
 
     layer: Layer
     variants: tuple[Variant, ...]
@@ -68,8 +72,10 @@ def _leaders(
     ranked = [v for v in ranked if math.isfinite(cost_s(layer.task, v))]
     chosen: dict[str, Variant] = {}
     for belongs in GROUPS.values():
-        for variant in [v for v in ranked if belongs(layer.task, v)][:_LEADERS]:
-            chosen.setdefault(variant.label, variant)
+        own = [v for v in ranked if belongs(layer.task, v)][:_TRIED]
+        for variant in own:
+            if cost_s(layer.task, variant) <= _NEAR * cost_s(layer.task, own[0]):
+                chosen.setdefault(variant.label, variant)
     failures = []
     for variant in candidates.variants:
         record = log.get(measurer.context.key(layer.task, variant))
