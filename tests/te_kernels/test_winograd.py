@@ -159,6 +159,14 @@ def test_other_kernels(r: int, s: int, m: int, n: int) -> None:
     assert _error(task, (m, n), Blocking(4, 2, 16, 12, 1), MACHINE.blocked_layout) <= 1
 
 
+@pytest.mark.parametrize(("tiles", "fetches"), [(4, False), (9, True)])
+def test_weights_of_few_tiles_are_not_fetched(tiles: int, fetches: bool) -> None:
+    side = {4: 8, 9: 12}[tiles]  # of F(4 x 4)
+    task = ConvTask(1, 512, side, side, 512, 3, 3, (1, 1), (1, 1, 1, 1))
+    variant = WinogradNHWC("NHWC", "NHWC", tiles, 1, MACHINE.vector_lanes, tiles, 1, m=4, n=4)
+    assert ("llvm.prefetch" in variant.prim_func(task, MACHINE).script()) == fetches
+
+
 @pytest.mark.parametrize("layout", ["NHWC", MACHINE.blocked_layout])
 def test_groups(layout: str) -> None:
     task = ConvTask(1, 64, 9, 9, 96, 5, 5, (1, 1), (2, 2, 2, 2), groups=2, epilogue=RELU)

@@ -15,7 +15,7 @@ from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 from te_kernels.variant import Variant
 from tvm_globalsel.bench.gauge import Bandwidth, Gauge, Timing
-from tvm_globalsel.bench.kernels import GROUPS, Leaders, Running
+from tvm_globalsel.bench.kernels import GROUPS, Leaders, Running, best_of_groups
 from tvm_globalsel.bench.layers import Layer
 from tvm_globalsel.bench.peers import Peer, write_layer
 
@@ -104,12 +104,9 @@ def play(
 
 def _fastest(kernels: list[Running], task: ConvTask, gauge: Gauge) -> list[Running]:
     """Those that are among the leaders of a group in one block each."""
-    seconds = {kernel.variant.label: gauge.timed(kernel.block_s).seconds for kernel in kernels}
-    kept: set[str] = set()
-    for belongs in GROUPS.values():
-        own = [kernel.variant.label for kernel in kernels if belongs(task, kernel.variant)]
-        kept.update(sorted(own, key=lambda label: seconds[label])[:_LEADERS])
-    return [kernel for kernel in kernels if kernel.variant.label in kept]
+    seconds = {kernel.variant: gauge.timed(kernel.block_s).seconds for kernel in kernels}
+    kept = best_of_groups(task, list(seconds), seconds.__getitem__, _LEADERS)
+    return [kernel for kernel in kernels if kernel.variant in kept]
 
 
 def _gflops(task: ConvTask, seconds: list[float]) -> float:

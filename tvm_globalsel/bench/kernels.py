@@ -68,20 +68,25 @@ def rank(
 def _leaders(
     layer: Layer, candidates: Candidates, log: TuningLog, measurer: Measurer, cost_s: Callable[[Task, Variant], float]
 ) -> Leaders:
-    ranked = sorted(candidates.variants, key=lambda v: cost_s(layer.task, v))
-    ranked = [v for v in ranked if math.isfinite(cost_s(layer.task, v))]
-    chosen: dict[str, Variant] = {}
-    for belongs in GROUPS.values():
-        own = [v for v in ranked if belongs(layer.task, v)][:_TRIED]
-        for variant in own:
-            if cost_s(layer.task, variant) <= _NEAR * cost_s(layer.task, own[0]):
-                chosen.setdefault(variant.label, variant)
+    ranked = [v for v in candidates.variants if math.isfinite(cost_s(layer.task, v))]
+    chosen = best_of_groups(layer.task, ranked, lambda v: cost_s(layer.task, v), _TRIED, _NEAR)
     failures = []
     for variant in candidates.variants:
         record = log.get(measurer.context.key(layer.task, variant))
         if record is not None and record.error:
             failures.append(f"{variant.label}: {record.error}")
-    return Leaders(layer, tuple(chosen.values()), len(ranked), tuple(failures))
+    return Leaders(layer, tuple(chosen), len(ranked), tuple(failures))
+
+
+def best_of_groups(
+    task: ConvTask, variants: list[Variant], cost_s: Callable[[Variant], float], most: int, near: float = math.inf
+) -> list[Variant]:
+    """The ``most`` cheapest of each of :data:`GROUPS` that cost at most ``near`` times its best, each once."""
+    chosen: dict[str, Variant] = {}
+    for belongs in GROUPS.values():
+        own = sorted((v for v in variants if belongs(task, v)), key=cost_s)[:most]
+        chosen.update({v.label: v for v in own if cost_s(v) <= near * cost_s(own[0])})
+    return list(chosen.values())
 
 
 class Running:
