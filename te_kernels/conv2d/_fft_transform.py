@@ -25,9 +25,8 @@ from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.conv2d._fft_program import complex_dft, real_dft, transposed
-from te_kernels.conv2d._linear_program import Program
 from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded
-from te_kernels.conv2d._tile_transform import Registers, TileTransform, vector_sum
+from te_kernels.conv2d._tile_transform import TileTransform, emit_program
 
 
 def _real_frequencies(n: int) -> int:
@@ -107,7 +106,7 @@ class FftTransform(TileTransform):
             def keep(x: int, lane: Any, value: Any) -> None:
                 T.buffer_store(between, value, [(y * width + x) * lanes + lane])
 
-            _straight(real_dft(width), lanes, read, keep)
+            emit_program(real_dft(width), lanes, read, keep)
 
         def inside() -> None:
             with T.serial(0, height) as y:
@@ -136,7 +135,9 @@ class FftTransform(TileTransform):
                 elif (i - real) % 2:
                     three(column * self._column_positions + real + (i - real) // 2 * 3, lane, results[-2], value)
 
-            _straight(real_dft(height), lanes, lambda y, lane: between[(y * width + column) * lanes + lane], frequency)
+            emit_program(
+                real_dft(height), lanes, lambda y, lane: between[(y * width + column) * lanes + lane], frequency
+            )
         if not self._complex_columns:
             return
         with T.serial(0, self._complex_columns) as column:
@@ -151,7 +152,7 @@ class FftTransform(TileTransform):
             def part(i: int, lane: Any) -> Any:
                 return between[(i // 2 * width + self._real_columns + column * 2 + i % 2) * lanes + lane]
 
-            _straight(complex_dft(height), lanes, part, pair)
+            emit_program(complex_dft(height), lanes, part, pair)
 
     def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
         (height, width), (rows, columns) = self.window, self.outputs
@@ -173,7 +174,7 @@ class FftTransform(TileTransform):
             def keep(y: int, lane: Any, value: Any) -> None:
                 T.buffer_store(between, value, [(y * width + column) * lanes + lane])
 
-            _straight(transposed(real_dft(height), rows), lanes, frequency, keep)
+            emit_program(transposed(real_dft(height), rows), lanes, frequency, keep)
         if self._complex_columns:
             with T.serial(0, self._complex_columns) as column:
 
@@ -185,11 +186,11 @@ class FftTransform(TileTransform):
                     x = self._real_columns + column * 2 + i % 2
                     T.buffer_store(between, value, [(i // 2 * width + x) * lanes + lane])
 
-                _straight(transposed(complex_dft(height), 2 * rows), lanes, part, keep_pair)
+                emit_program(transposed(complex_dft(height), 2 * rows), lanes, part, keep_pair)
 
         def row(y: Any, write: Callable[[int, Any, Any], None]) -> None:
             source = lambda x, lane: between[(y * width + x) * lanes + lane]  # noqa: E731
-            _straight(transposed(real_dft(width), columns), lanes, source, write)
+            emit_program(transposed(real_dft(width), columns), lanes, source, write)
 
         def inside() -> None:
             with T.serial(0, rows) as y:
@@ -200,15 +201,3 @@ class FftTransform(TileTransform):
                 tile.patch(y, 1, lambda keep: row(y, lambda x, lane, value: keep(0, x, lane, value)))
 
         guarded(tile.inside, inside, at_edge)
-
-
-def _straight(
-    program: Program, lanes: int, read: Callable[[int, Any], Any], write: Callable[[int, Any, Any], None]
-) -> None:
-    """A program on vectors in registers."""
-    registers = Registers(program.inputs + len(program.steps), lanes)
-    with T.vectorized(0, lanes) as lane:
-        values = [registers.keep(read(i, lane), lane) for i in range(program.inputs)]
-        results = program.run(values, lambda terms: registers.keep(vector_sum(terms), lane))
-        for i, value in enumerate(results):
-            write(i, lane, value)

@@ -8,6 +8,7 @@ with linear maps A, B, G between tiles and ``positions`` real numbers, * element
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._buffers import vector_registers
-from te_kernels.conv2d._linear_program import weighted_sum
+from te_kernels.conv2d._linear_program import Program, weighted_sum
 from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write
 
 #: Largest relative error of rounding to float32.
@@ -79,3 +80,15 @@ class Registers:
         slot, self._used = self._used, self._used + 1
         T.buffer_store(self._buffer, value, [slot * self._lanes + lane])
         return self._buffer[slot * self._lanes + lane]
+
+
+def emit_program(
+    program: Program, lanes: int, read: Callable[[int, Any], Any], write: Callable[[int, Any, Any], None]
+) -> None:
+    """A program on vectors in registers: ``read(i, lane)`` its inputs, ``write(i, lane, value)`` its outputs."""
+    registers = Registers(program.inputs + len(program.steps), lanes)
+    with T.vectorized(0, lanes) as lane:
+        values = [registers.keep(read(i, lane), lane) for i in range(program.inputs)]
+        results = program.run(values, lambda terms: registers.keep(vector_sum(terms), lane))
+        for i, value in enumerate(results):
+            write(i, lane, value)

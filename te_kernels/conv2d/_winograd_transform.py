@@ -2,8 +2,9 @@
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A                  d: (m+r-1) x (n+s-1) input tile, Y: m x n output tile
 
-with matrices of F(m, r) on the left and of F(n, s) on the right. A tile is transformed in registers, every intermediate
-value in its own.
+with matrices of F(m, r) on the left and of F(n, s) on the right. A small tile is transformed in registers, every
+intermediate value in its own; a larger one row by row and column by column, between which it lies on the stack, as most
+of it would anyway.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script import builder as T
 
+from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.conv2d._linear_program import Program
 from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded
-from te_kernels.conv2d._tile_transform import Registers, TileTransform, vector_sum
+from te_kernels.conv2d._tile_transform import Registers, TileTransform, emit_program, vector_sum
 from te_kernels.conv2d._winograd_linear import straight_line
 from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
+
+#: Positions up to which a tile is transformed in one piece of code. Larger ones would take as long to run that way
+#: (within one per cent on average) and three times as long to build.
+_MOST_AT_ONCE = 36
 
 
 @dataclass(frozen=True)
@@ -65,17 +71,46 @@ class WinogradTransform(TileTransform):
         transformed = transform_weight(self.rows, self.columns, weight)
         return transformed.reshape(*weight.shape[:-2], self.positions)
 
+    @property
+    def _at_once(self) -> bool:
+        return self.positions <= _MOST_AT_ONCE
+
     def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
         rows, columns, (height, width) = straight_line(self.rows.bt), straight_line(self.columns.bt), self.window
 
-        def store(y: int, x: int, lane: Any, value: Any) -> None:
+        def store(y: int, x: Any, lane: Any, value: Any) -> None:
             write(y * width + x, lane, value)
 
-        guarded(
-            tile.inside,
-            lambda: _both_ways(rows, columns, lanes, tile.read, store),
-            lambda: _both_ways(rows, columns, lanes, tile.patch(0, height), store),
-        )
+        if self._at_once:
+            guarded(
+                tile.inside,
+                lambda: _both_ways(rows, columns, lanes, tile.read, store),
+                lambda: _both_ways(rows, columns, lanes, tile.patch(0, height), store),
+            )
+            return
+        between = vector_registers(height * width, lanes)
+
+        def row(y: Any, read: Read) -> None:
+            def keep(x: int, lane: Any, value: Any) -> None:
+                T.buffer_store(between, value, [(y * width + x) * lanes + lane])
+
+            emit_program(columns, lanes, read, keep)
+
+        def inside() -> None:
+            with T.serial(0, height) as y:
+                row(y, lambda x, lane: tile.read(y, x, lane))
+
+        def at_edge() -> None:
+            patch = tile.patch(0, height)
+            with T.serial(0, height) as y:
+                row(y, lambda x, lane: patch(y, x, lane))
+
+        guarded(tile.inside, inside, at_edge)
+        with T.serial(0, width) as x:
+            emit_program(
+                rows, lanes, lambda y, lane: between[(y * width + x) * lanes + lane],
+                lambda y, lane, value: store(y, x, lane, value),
+            )  # fmt: skip
 
     def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
         rows, columns, width = straight_line(self.rows.at), straight_line(self.columns.at), self.window[1]
@@ -83,7 +118,31 @@ class WinogradTransform(TileTransform):
         def transform(write: Write) -> None:
             _both_ways(rows, columns, lanes, lambda y, x, lane: read(y * width + x, lane), write)
 
-        guarded(tile.inside, lambda: transform(tile.store), lambda: tile.patch(0, self.outputs[0], transform))
+        if self._at_once:
+            guarded(tile.inside, lambda: transform(tile.store), lambda: tile.patch(0, self.outputs[0], transform))
+            return
+        between = vector_registers(self.m * width, lanes)
+
+        def keep(y: int, x: Any, lane: Any, value: Any) -> None:
+            T.buffer_store(between, value, [(y * width + x) * lanes + lane])
+
+        with T.serial(0, width) as x:
+            emit_program(
+                rows, lanes, lambda y, lane: read(y * width + x, lane), lambda y, lane, value: keep(y, x, lane, value)
+            )
+
+        def row(y: Any, write: Write) -> None:
+            emit_program(columns, lanes, lambda x, lane: between[(y * width + x) * lanes + lane], write)
+
+        def inside() -> None:
+            with T.serial(0, self.m) as y:
+                row(y, lambda x, lane, value: tile.store(y, x, lane, value))
+
+        def at_edge() -> None:
+            with T.serial(0, tile.rows) as y:
+                tile.patch(y, 1, lambda keep: row(y, lambda x, lane, value: keep(0, x, lane, value)))
+
+        guarded(tile.inside, inside, at_edge)
 
 
 def _both_ways(rows: Program, columns: Program, lanes: int, read: Read, write: Write) -> None:

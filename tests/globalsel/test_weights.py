@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def arrays() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [
         rng.standard_normal((3, 5, 7)).astype(np.float32), rng.integers(-9, 9, 11), np.zeros((0, 4), np.float32),
-        rng.standard_normal((1 << 20) + 3).astype(np.float32), rng.standard_normal((4, 4)).T.astype(np.float16),
+        rng.standard_normal((5 << 20) + 3).astype(np.float32), rng.standard_normal((4, 4)).T.astype(np.float16),
     ]  # fmt: skip
 
 
@@ -33,6 +34,19 @@ def test_round_trip_aligned(tmp_path: Path) -> None:
         assert read.dtype == written.dtype
         np.testing.assert_array_equal(read, written)
         assert read.ctypes.data % 64 == 0
+
+
+def test_parts_have_checksums_of_their_own(tmp_path: Path) -> None:
+    """Tensors begin and end anywhere in them; together they are of the whole file."""
+    record = write_weights(arrays(), tmp_path / "w")
+    content = (tmp_path / "w").read_bytes()
+    assert record["crc32"] == [
+        zlib.crc32(content[start : start + (8 << 20)]) for start in range(0, len(content), 8 << 20)
+    ]
+    assert len(record["crc32"]) > 2
+    for checksums in ([], record["crc32"][1:], [*record["crc32"], 0], [None] * len(record["crc32"]), 5):
+        with pytest.raises((ValueError, TypeError)):
+            check_record({**record, "crc32": checksums})
 
 
 def test_no_weights(tmp_path: Path) -> None:
