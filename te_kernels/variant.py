@@ -74,6 +74,10 @@ class Variant:
         """Parameters as the kernel wants them, done once at compile time. Default: unchanged."""
         return params
 
+    def packed_bytes(self, task: Any) -> int | None:
+        """Bytes of what :meth:`pack` returns, where that is known without packing."""
+        return None
+
     def prim_func(self, task: Any, machine: Any) -> tvm.tirx.PrimFunc:
         """The scheduled kernel."""
         raise NotImplementedError

@@ -85,8 +85,19 @@ def ranked(
     transforms: Sequence[Transform],
     weights: Weights,
     geometry: type[Geometry] = Geometry,
-) -> list[Choice[Transform]]:
+) -> Sequence[Choice[Transform]]:
     """All blockings worth measuring, the fastest by the model first."""
+    return _ranked(task, machine, tuple(transforms), weights, geometry)  # type: ignore[arg-type]  # classes are hashable
+
+
+@functools.lru_cache(maxsize=32)  # the variants that differ in their layouts ask one after the other
+def _ranked(
+    task: ConvTask,
+    machine: Machine,
+    transforms: tuple[Transform, ...],
+    weights: Weights,
+    geometry: type[Geometry],
+) -> tuple[Choice[Transform], ...]:
     choices = [
         Choice(transform, blocking, cycles(geometry(task, transform, blocking), machine, weights))
         for transform in transforms
@@ -94,7 +105,8 @@ def ranked(
     ]
     limit = _WORTH_MEASURING * min((choice.cycles for choice in choices), default=0.0)
     worth = [choice for choice in choices if choice.cycles <= limit]
-    return sorted(worth, key=lambda c: (c.cycles, transforms.index(c.transform), dataclasses.astuple(c.blocking)))
+    order = {transform: place for place, transform in enumerate(transforms)}
+    return tuple(sorted(worth, key=lambda c: (c.cycles, order[c.transform], dataclasses.astuple(c.blocking))))
 
 
 def direct_cycles(task: ConvTask, machine: Machine) -> float:

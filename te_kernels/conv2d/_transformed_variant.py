@@ -45,6 +45,10 @@ class TransformedVariant(Variant):
     def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
         return self._geometry(task).pack(params)
 
+    def packed_bytes(self, task: ConvTask) -> int:
+        geometry = self._geometry(task)
+        return geometry.weight_bytes + 4 * geometry.padded_constants * (len(task.param_shapes) - 1)
+
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
         return kernel.prim_func(self._geometry(task), self.layouts(task), machine, self.tiles)
 
