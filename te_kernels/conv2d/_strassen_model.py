@@ -5,7 +5,7 @@ from __future__ import annotations
 from te_kernels.conv2d._strassen_geometry import StrassenGeometry
 from te_kernels.conv2d._strassen_transform import StrassenTransform
 from te_kernels.conv2d._transformed_model import Choice, best_blockings, direct_cycles
-from te_kernels.conv2d._winograd_model import OUTPUTS
+from te_kernels.conv2d._winograd_model import saves
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
 
@@ -21,7 +21,7 @@ def minimal_filtering_saves_more(task: ConvTask) -> bool:
     """Whether Winograd's or Fourier's transform applies, which save more than a quarter of the multiplications."""
     if task.r * task.s == 1 or task.stride != (1, 1) or task.dilation != (1, 1):
         return False
-    return {task.r, task.s} <= set(OUTPUTS) or task.r * task.s >= _FFT_ELEMENTS
+    return saves(task) or task.r * task.s >= _FFT_ELEMENTS
 
 
 def promising_blockings(task: ConvTask, machine: Machine, count: int) -> list[Choice[StrassenTransform]]:

@@ -34,8 +34,8 @@ class InputTiles:
         """``write(a, lane, value)`` takes position ``a`` of the result."""
         t, transform = self.geometry.task, self.geometry.transform
         image, row, column = tile_position(self.geometry, tile)
-        top = T.Bind(row * transform.outputs[0] - t.pad[0])
-        left = T.Bind(column * transform.outputs[1] - t.pad[1])
+        top = T.Bind(row * (transform.outputs[0] * t.stride[0]) - t.pad[0])
+        left = T.Bind(column * (transform.outputs[1] * t.stride[1]) - t.pad[1])
         first = T.Bind(self.map.first(image, vector, top, left))
         source = InputTile(self.map, self.data, transform.window, vector, top, left, first)
         transform.emit_input(self.map.lanes, source, write)

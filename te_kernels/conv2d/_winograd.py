@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from te_kernels.conv2d._tile_transform import UNIT_ROUNDOFF
 from te_kernels.conv2d._transformed_geometry import Geometry
 from te_kernels.conv2d._transformed_variant import TransformedVariant
-from te_kernels.conv2d._winograd_model import OUTPUTS, promising_blockings
+from te_kernels.conv2d._winograd_model import promising_blockings, saves
 from te_kernels.conv2d._winograd_transform import WinogradTransform
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask
@@ -26,12 +26,13 @@ class WinogradVariant(TransformedVariant):
 
     @classmethod
     def _blocked(cls, task: ConvTask, machine: Machine, data: str, out: str) -> Iterator[WinogradVariant]:
-        if task.r not in OUTPUTS or task.s not in OUTPUTS or task.r * task.s == 1:
-            raise Reject(f"the kernel is {task.r}x{task.s}; minimal filtering pays for sides of 1, 3, 5 and 7")
-        if task.stride != (1, 1):
-            raise Reject(f"the stride is {task.stride}; minimal filtering needs 1")
         if task.dilation != (1, 1):
             raise Reject(f"the dilation is {task.dilation}; the tiles are dense")
+        if not saves(task):
+            raise Reject(
+                f"the kernel is {task.r}x{task.s} with stride {task.stride}; minimal filtering pays for sides of 1, 3, "
+                "5 and 7, with a stride of 2 of 3 to 8"
+            )
         group_inputs, group_outputs = task.c // task.groups, task.k // task.groups
         lanes = machine.vector_lanes
         if group_inputs < lanes // 2:
@@ -45,13 +46,13 @@ class WinogradVariant(TransformedVariant):
         return Geometry(task, self._transform(task), self._blocking)
 
     def _transform(self, task: ConvTask) -> WinogradTransform:
-        return WinogradTransform(self.m, self.n, task.r, task.s)
+        return WinogradTransform(self.m, self.n, task.r, task.s, task.stride)
 
     def error_bound(self, task: ConvTask) -> float:
         """Rounding errors of ``c`` additions and the transforms, amplified as the matrices do; and of the epilogue.
 
         Standard normal data stay below a half of it: F(2,3) to F(7,3), F(2,5) to F(5,5), F(2,7), F(3,7), one- and
-        two-dimensional, at 64 and 512 channels.
+        two-dimensional, at 64 and 512 channels; with a stride of 2 as well.
         """
         transform = self._transform(task)
         amplified = transform.rows.amplification * transform.columns.amplification

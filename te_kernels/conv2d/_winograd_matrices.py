@@ -9,6 +9,10 @@ multiply, interpolate; the correlation is its transpose (Lavin & Gray, "Fast Alg
 Networks", CVPR 2016; Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for DNNs",
 ACM TOMS 2020, for the choice of points). Pairs of opposite sign *without* 0, where their number is even, are several
 times as exact as 0 and an unpaired point: F(7,3) then has a third of the error that small integers and halves have.
+
+With a stride ``S`` the filter's taps and the data fall into ``S`` phases by their index modulo ``S``; each phase is a
+correlation without a stride, and the outputs are the phases' sums. Side by side the matrices of ``F(m, r_0)``,
+``F(m, r_1)`` ... compute that from ``S m + r - S`` products in place of ``m r``.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ _PAIRS = {
 
 @dataclass(frozen=True)
 class Matrices:
-    """``at`` is ``(m, m+r-1)``, ``g`` is ``(m+r-1, r)``, ``bt`` is ``(m+r-1, m+r-1)``; rows of fractions."""
+    """``at`` is ``(m, size)``, ``g`` is ``(size, r)``, ``bt`` is ``(size, window)``; rows of fractions."""
 
     m: int
     r: int
@@ -49,8 +53,13 @@ class Matrices:
 
     @property
     def size(self) -> int:
-        """Products per ``m`` outputs: ``m + r - 1``."""
-        return self.m + self.r - 1
+        """Products per ``m`` outputs: ``m + r - 1`` without a stride."""
+        return len(self.bt)
+
+    @property
+    def window(self) -> int:
+        """Inputs of ``m`` outputs: as many as products without a stride."""
+        return len(self.bt[0])
 
     @property
     def amplification(self) -> float:
@@ -109,3 +118,31 @@ def cook_toom(m: int, r: int, points: tuple[Fraction, ...] | None = None) -> Mat
     g.append(tuple(one if k == r - 1 else zero for k in range(r)))
     at = [tuple([p**i for p in chosen] + [one if i == m - 1 else zero]) for i in range(m)]
     return Matrices(m, r, tuple(at), tuple(g), tuple(bt))
+
+
+@functools.cache
+def filtering(m: int, r: int, stride: int) -> Matrices:
+    """Matrices of ``m`` outputs, ``stride`` apart, of a filter of ``r`` taps: :func:`cook_toom` for each phase."""
+    if stride == 1:
+        return cook_toom(m, r)
+    window = (m - 1) * stride + r
+    at, g, bt = [list[Fraction]() for _ in range(m)], list[tuple[Fraction, ...]](), list[tuple[Fraction, ...]]()
+    for phase in range(min(stride, r)):
+        own = cook_toom(m, len(range(phase, r, stride))) if phase + stride < r else _identity(m)
+        for row, more in zip(at, own.at, strict=True):
+            row += more
+        g += [_spread(row, phase, stride, r) for row in own.g]
+        bt += [_spread(row, phase, stride, window) for row in own.bt]
+    return Matrices(m, r, tuple(map(tuple, at)), tuple(g), tuple(bt))
+
+
+def _identity(m: int) -> Matrices:
+    """F(m, 1)."""
+    square = tuple(tuple(Fraction(i == j) for j in range(m)) for i in range(m))
+    return Matrices(m, 1, square, ((Fraction(1),),) * m, square)
+
+
+def _spread(row: tuple[Fraction, ...], phase: int, stride: int, length: int) -> tuple[Fraction, ...]:
+    """The entries of a phase at their places among those of all phases."""
+    places = dict(zip(range(phase, length, stride), row, strict=False))
+    return tuple(places.get(i, Fraction(0)) for i in range(length))

@@ -14,7 +14,22 @@ from te_kernels.tiling import cdiv
 
 #: Outputs along one axis of a tile, by the kernel's length on it. Beyond them the error grows fast: F(7 x 7, 3 x 3) has
 #: 3e-5 of the largest output, F(8 x 8, 3 x 3) 9e-5, for an eighth fewer products.
-OUTPUTS = {1: (1,), 3: (2, 3, 4, 5, 6, 7), 5: (2, 3, 4, 5), 7: (2, 3)}
+_OUTPUTS = {1: (1,), 3: (2, 3, 4, 5, 6, 7), 5: (2, 3, 4, 5), 7: (2, 3)}
+#: The same with a stride of 2, by the longer phase of the kernel.
+_STRIDED_OUTPUTS = {2: (2, 3, 4, 5, 6, 7), 3: (2, 3, 4, 5, 6, 7), 4: (2, 3, 4)}
+
+
+def outputs(length: int, stride: int) -> tuple[int, ...]:
+    """Outputs along one axis of a tile that are worth trying; none where minimal filtering saves nothing."""
+    if stride == 1 or length == 1:
+        return _OUTPUTS.get(length, ())
+    return _STRIDED_OUTPUTS.get(cdiv(length, 2), ()) if stride == 2 else ()
+
+
+def saves(task: ConvTask) -> bool:
+    """Whether minimal filtering applies to the kernel and stride of the task, and saves products."""
+    both = outputs(task.r, task.stride[0]), outputs(task.s, task.stride[1])
+    return task.r * task.s > 1 and task.dilation == (1, 1) and all(both)
 
 
 def promising_blockings(task: ConvTask, machine: Machine) -> list[tuple[WinogradTransform, Blocking]]:
@@ -39,8 +54,8 @@ def promising_blockings(task: ConvTask, machine: Machine) -> list[tuple[Winograd
 def _worthwhile(task: ConvTask) -> list[WinogradTransform]:
     """Tile sizes of which no other has as few products a tile (and weights) and as few in all; squares first."""
     transforms = [
-        WinogradTransform(m, n, task.r, task.s)
-        for m, n in itertools.product(OUTPUTS[task.r], OUTPUTS[task.s])
+        WinogradTransform(m, n, task.r, task.s, task.stride)
+        for m, n in itertools.product(outputs(task.r, task.stride[0]), outputs(task.s, task.stride[1]))
         if m <= task.oh + 1 and n <= task.ow + 1
     ]
 

@@ -2,9 +2,9 @@
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A                  d: (m+r-1) x (n+s-1) input tile, Y: m x n output tile
 
-with matrices of F(m, r) on the left and of F(n, s) on the right. A small tile is transformed in registers, every
-intermediate value in its own; a larger one row by row and column by column, between which it lies on the stack, as most
-of it would anyway.
+(a larger input tile with a stride), with matrices of F(m, r) on the left and of F(n, s) on the right. A small tile is
+transformed in registers, every intermediate value in its own; a larger one row by row and column by column, between
+which it lies on the stack, as most of it would anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from te_kernels.conv2d._linear_program import Program
 from te_kernels.conv2d._map_tiles import InputTile, OutputTile, Read, Write, guarded
 from te_kernels.conv2d._tile_transform import Registers, TileTransform, emit_program, vector_sum
 from te_kernels.conv2d._winograd_linear import straight_line
-from te_kernels.conv2d._winograd_matrices import Matrices, cook_toom, transform_weight
+from te_kernels.conv2d._winograd_matrices import Matrices, filtering, transform_weight
 
 #: Positions up to which a tile is transformed in one piece of code. Larger ones would take as long to run that way
 #: (within one per cent on average) and three times as long to build.
@@ -35,16 +35,17 @@ class WinogradTransform(TileTransform):
     n: int
     r: int
     s: int
+    stride: tuple[int, int] = (1, 1)
 
     @property
     def rows(self) -> Matrices:
         """F(m, r) along the height; the identity for a kernel of one row."""
-        return cook_toom(self.m, self.r)
+        return filtering(self.m, self.r, self.stride[0])
 
     @property
     def columns(self) -> Matrices:
         """F(n, s) along the width; the identity for a kernel of one column."""
-        return cook_toom(self.n, self.s)
+        return filtering(self.n, self.s, self.stride[1])
 
     @property
     def outputs(self) -> tuple[int, int]:
@@ -52,7 +53,7 @@ class WinogradTransform(TileTransform):
 
     @property
     def window(self) -> tuple[int, int]:
-        return self.rows.size, self.columns.size
+        return self.rows.window, self.columns.window
 
     @property
     def positions(self) -> int:
@@ -62,7 +63,7 @@ class WinogradTransform(TileTransform):
         rows, columns = self.rows, self.columns
         spilled = max(0, self.positions - registers // 2)  # patches larger than the registers are stored twice
         left, right = straight_line(rows.bt).operations, straight_line(columns.bt).operations
-        per_input = (left * columns.size + right * rows.size) / 2
+        per_input = (left * columns.size + right * rows.window) / 2
         left, right = straight_line(rows.at).operations, straight_line(columns.at).operations
         per_output = (left * columns.size + right * rows.m) / 2
         return per_input + spilled, per_output + spilled
@@ -76,7 +77,8 @@ class WinogradTransform(TileTransform):
         return self.positions <= _MOST_AT_ONCE
 
     def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
-        rows, columns, (height, width) = straight_line(self.rows.bt), straight_line(self.columns.bt), self.window
+        rows, columns = straight_line(self.rows.bt), straight_line(self.columns.bt)
+        height, width = self.rows.window, self.columns.size
 
         def store(y: int, x: Any, lane: Any, value: Any) -> None:
             write(y * width + x, lane, value)
@@ -113,7 +115,7 @@ class WinogradTransform(TileTransform):
             )  # fmt: skip
 
     def emit_output(self, lanes: int, read: Read, tile: OutputTile) -> None:
-        rows, columns, width = straight_line(self.rows.at), straight_line(self.columns.at), self.window[1]
+        rows, columns, width = straight_line(self.rows.at), straight_line(self.columns.at), self.columns.size
 
         def transform(write: Write) -> None:
             _both_ways(rows, columns, lanes, lambda y, x, lane: read(y * width + x, lane), write)

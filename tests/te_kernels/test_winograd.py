@@ -13,7 +13,7 @@ import tvm
 from te_kernels import check
 from te_kernels.conv2d._transformed_geometry import Blocking
 from te_kernels.conv2d._winograd_linear import straight_line
-from te_kernels.conv2d._winograd_matrices import cook_toom
+from te_kernels.conv2d._winograd_matrices import cook_toom, filtering
 from te_kernels.conv2d.winograd_nchwc import WinogradNCHWc
 from te_kernels.conv2d.winograd_nhwc import WinogradNHWC
 from te_kernels.epilogue import Step
@@ -50,6 +50,20 @@ def test_matrices_are_exact(m: int, r: int, points: tuple[Fraction, ...] | None)
         assert transformed == plain
         products = [a * b for a, b in zip(transformed, filtered, strict=True)]
         assert straight_line(matrices.at).run(products, _combine) == expected
+
+
+@pytest.mark.parametrize(
+    ("m", "r", "stride"), [(4, 3, 2), (7, 3, 2), (3, 5, 2), (2, 7, 2), (3, 2, 2), (2, 5, 3), (3, 11, 4)]
+)
+def test_strided_matrices_are_exact(m: int, r: int, stride: int) -> None:
+    matrices = filtering(m, r, stride)
+    assert matrices.size == matrices.window == stride * m + r - stride
+    rng = random.Random(m * 10 + r)
+    d, g = ([Fraction(rng.randint(-99, 99)) for _ in range(count)] for count in (matrices.window, r))
+    filtered = [sum(a * b for a, b in zip(row, g, strict=True)) for row in matrices.g]
+    products = [a * b for a, b in zip(straight_line(matrices.bt).run(d, _combine), filtered, strict=True)]
+    expected = [sum(d[i * stride + k] * g[k] for k in range(r)) for i in range(m)]
+    assert straight_line(matrices.at).run(products, _combine) == expected
 
 
 def test_matrices_refuse_bad_points() -> None:
@@ -159,6 +173,23 @@ def test_other_kernels(r: int, s: int, m: int, n: int) -> None:
     assert _error(task, (m, n), Blocking(4, 2, 16, 12, 1), MACHINE.blocked_layout) <= 1
 
 
+@pytest.mark.parametrize(
+    ("task", "outputs"),
+    [
+        (ConvTask(2, 24, 15, 18, 40, 3, 3, (2, 2), (1, 1, 1, 1), epilogue=(Step("bias"), Step("add"))), (4, 3)),
+        (ConvTask(1, 33, 27, 30, 17, 3, 3, (2, 2), (0, 1, 1, 1), epilogue=RELU), (7, 7)),
+        (ConvTask(1, 32, 19, 16, 32, 5, 5, (2, 2), (2, 1, 2, 2), epilogue=RELU), (5, 4)),
+        (ConvTask(1, 16, 20, 21, 48, 7, 3, (2, 1), (3, 1, 3, 1)), (2, 4)),
+        (ConvTask(1, 64, 13, 13, 64, 3, 3, (2, 2), (1, 1, 1, 1), groups=2), (2, 2)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layout", ["NHWC", MACHINE.blocked_layout])
+def test_strides(task: ConvTask, outputs: tuple[int, int], layout: str) -> None:
+    assert 1 / 12 <= _error(task, outputs, Blocking(4, 1, 16, 8, 1), layout) <= 1
+    assert any(variant.name.startswith("winograd") for variant in WinogradNHWC.candidates(task, MACHINE))
+
+
 @pytest.mark.parametrize(("tiles", "fetches"), [(4, False), (9, True)])
 def test_weights_of_few_tiles_are_not_fetched(tiles: int, fetches: bool) -> None:
     side = {4: 8, 9: 12}[tiles]  # of F(4 x 4)
@@ -222,7 +253,8 @@ def test_candidates_are_few_and_parallel() -> None:
     [
         (ConvTask(1, 32, 9, 9, 32, 4, 4), "4x4"),
         (ConvTask(1, 32, 9, 9, 32, 1, 1), "1x1"),
-        (ConvTask(1, 32, 9, 9, 32, 3, 3, (2, 2)), "stride"),
+        (ConvTask(1, 32, 9, 9, 32, 3, 3, (3, 3)), r"stride \(3, 3\)"),
+        (ConvTask(1, 32, 9, 9, 32, 2, 2, (2, 2)), "2x2 with stride"),
         (ConvTask(1, 32, 9, 9, 32, 3, 3, dilation=(2, 2)), "dilation"),
         (ConvTask(1, 32, 9, 9, 32, 3, 3, groups=4), "groups of 8 and 8 channels"),
         (ConvTask(1, 1, 9, 9, 32, 3, 3), "1 input channels"),
