@@ -210,7 +210,7 @@ def test_variants() -> None:
         "depthwise_nhwc",
     ):
         assert name in done.stdout
-    shaped = command("variants", "--conv", "64,14,14,32,3,3,2,1,1")
+    shaped = command("variants", "--conv", "64,14,14,32,3,3,3,1,1")
     assert re.search(r"winograd_nhwc: not applicable: .*stride", shaped.stdout)
     assert_refused(command("variants", "--conv", "4,4,4,4,9,9,1,0,1"), "larger than the padded input")
 
