@@ -82,18 +82,19 @@ def read_weights(path: Path, record: dict[str, Any]) -> list[np.ndarray]:
     All CPUs take part: the kernel clears each page first, and a virtual machine may have to ask its host for it.
     """
     size = int(record["bytes"])
-    memory = _memory(size)
+    other = UserError(f"{path}: not the weights that plan.json belongs to", "compile the model again")
     try:
         with open(path, "rb", buffering=0) as file, thread_pool() as pool:
-            starts = range(0, size, _PART_BYTES)
+            if os.fstat(file.fileno()).st_size != size:  # before there is memory for it
+                raise other
+            memory, starts = _memory(size), range(0, size, _PART_BYTES)
             found = list(
                 pool.map(lambda start: _read(file.fileno(), start, memory[start : start + _PART_BYTES]), starts)
             )
-            complete = os.fstat(file.fileno()).st_size == size
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})", "compile the model again") from error
-    if not complete or found != record["crc32"]:
-        raise UserError(f"{path}: not the weights that plan.json belongs to", "compile the model again")
+    if found != record["crc32"]:
+        raise other
     return list(_views(memory, record["tensors"]))
 
 

@@ -19,7 +19,7 @@ _FFT_ELEMENTS = 7
 
 def minimal_filtering_saves_more(task: ConvTask) -> bool:
     """Whether Winograd's or Fourier's transform applies, which save more than a quarter of the multiplications."""
-    if task.r * task.s == 1 or task.stride != (1, 1) or task.dilation != (1, 1):
+    if task.stride != (1, 1) or task.dilation != (1, 1):
         return False
     return saves(task) or task.r * task.s >= _FFT_ELEMENTS
 
