@@ -88,6 +88,8 @@ def power(x: Any, exponent: float) -> Any:
     Otherwise through :func:`exp` and :func:`log`, to a relative error of about ``1e-7 * max(1, |exponent * log x|)``.
     """
     quarters = exponent * 4
+    if quarters == -3:
+        return _inverse_three_quarters(x)
     if quarters != int(quarters) or abs(quarters) > 8 or quarters == 0:
         return exp(log(x) * _f(exponent))
 
@@ -97,6 +99,27 @@ def power(x: Any, exponent: float) -> Any:
         factors = [t] * whole + {0: [], 1: [te.sqrt(root)], 2: [root], 3: [root, te.sqrt(root)]}[rest]
         product = math.prod(factors[1:], start=factors[0])
         return product if quarters > 0 else _f(1.0) / product
+
+    return let(x, from_x)
+
+
+def _inverse_three_quarters(x: Any) -> Any:
+    """``x ** -0.75`` of a positive normal number to 3e-7 relative, without the unit that divides and takes roots.
+
+    That unit needs 28 cycles for two roots and a division of 16 lanes (Zen 4), this 12 products or sums. The bits of a
+    float are about its logarithm, so -3/4 of them are a guess ``y``, 4.5 % off at most (the trick of the fast inverse
+    square root; the constant centres its error). ``x**3 * y**4`` is then within 0.839 and 1.192, and -1/4 of its power
+    a polynomial, minimax for the relative error: 6.3e-8.
+    """
+
+    def from_x(t: Any) -> Any:
+        bits = tirx.reinterpret("int32", t)
+        guess = tirx.reinterpret("float32", tirx.const(0x6F152000, "int32") - (bits >> 1) - (bits >> 2))
+        return let(guess, lambda y: let(t * y, lambda ty: corrected(y, ty)))
+
+    def corrected(y: Any, ty: Any) -> Any:
+        coefficients = [-0.0780117412, 0.488371109, -1.29069137, 1.87818063, -1.69771202, 1.69986345]
+        return let((ty * ty) * (ty * y), lambda z: horner(z, coefficients)) * y
 
     return let(x, from_x)
 

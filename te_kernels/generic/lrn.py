@@ -2,15 +2,14 @@
 
 ``y = x * (bias + alpha/size * sum of squares of size neighbouring channels) ** -beta``
 
-The power is vector arithmetic: roots and a division where beta is a multiple of 1/4 (0.75 in AlexNet and GoogLeNet),
-else a polynomial logarithm and exponential. The ``size`` squares are summed anew for each element: that is cheaper than
-the power, and a running sum would drift. Square roots and the division bound it: 33-38 GB/s in every layout on one Zen
-5 core (96x55x55: 61 us).
+The power is vector arithmetic: a polynomial where beta is 0.75 (AlexNet, GoogLeNet), roots and a division where it is
+another multiple of 1/4, else a polynomial logarithm and exponential. The ``size`` squares are summed anew for each
+element: a running sum would drift. Products bound it: 14 to 18 for a vector with five neighbours and beta 0.75, and one
+a cycle gives 34 to 26 GB/s on a Zen 4 core, where a copy in L2 has 116; 22-27 were measured, 15-17 with roots.
 
-    NCHW       for n, part of the map; for channel; for vector of pixels: the window is ``size`` rows; the first and
-               the last channels, whose windows are cut off, are unrolled
-    NHWC       for a few pixels: squares to row buffers with zeros at their ends; then shifted loads from those
-    NCHW<b>c   for block, pixel: squares of three neighbouring blocks, shifted by lane shuffles; padding counts as zero
+    NCHW               for n, part of the map; for channel; for vector of pixels: the window is ``size`` rows; the first
+                       and the last channels, whose windows are cut off, are unrolled
+    NHWC, NCHW<b>c     for n, a few pixels: squares to row buffers with zeros at their ends, read with shifted loads
 """
 
 from __future__ import annotations
@@ -25,12 +24,11 @@ from tvm import tirx
 
 from te_kernels import vector_math
 from te_kernels.generic import _tir
-from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.task import LrnTask
 from te_kernels.variant import Layouts, Reject, Variant, pad_channels
 
-#: Pixels whose squares are buffered together (NHWC).
+#: Pixels whose squares are buffered together where vectors hold channels.
 _PIXELS = 8
 
 
@@ -51,9 +49,7 @@ class Lrn(Variant):
         if len(task.shape) != 4:
             raise Reject(f"rank {len(task.shape)}; only rank 4 is supported")
         for layout in machine.layouts:
-            block = Layout(layout).block
-            if not block or task.size // 2 <= block:
-                yield cls(layout)
+            yield cls(layout)
 
     def layouts(self, task: LrnTask) -> Layouts:
         """The same layout everywhere."""
@@ -66,12 +62,13 @@ class Lrn(Variant):
     def prim_func(self, task: LrnTask, machine: Machine) -> tvm.tirx.PrimFunc:
         """The kernel, in TIR."""
         args = _tir.arguments(task, self.layouts(task), _tir.padded_channels(self.layout, task.shape[1]))
-        kernel = {"NCHW": _rows, "NHWC": _pixels}.get(self.layout, _blocks)
+        kernel = _rows if self.layout == "NCHW" else _pixels
         return kernel(task, args, machine)
 
     def workspace_bytes(self, task: LrnTask, threads: int = 1) -> int:
-        """The row buffer of squares (NHWC)."""
-        return threads * 4 * _PIXELS * (task.shape[1] + task.size - 1) if self.layout == "NHWC" else 0
+        """The buffer of squares where vectors hold channels."""
+        channels = _tir.padded_channels(self.layout, task.shape[1])
+        return threads * 4 * _PIXELS * (channels + task.size - 1) if self.layout != "NCHW" else 0
 
 
 def _normalised(task: LrnTask, x: Any, squares: Any) -> Any:
@@ -125,113 +122,64 @@ def _rows(task: LrnTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.Pri
 
 def _pixels(task: LrnTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.PrimFunc:
     n, channels, h, w = task.shape
-    before, lanes = (task.size - 1) // 2, machine.vector_lanes
+    width = int(args.out.buffer.shape[-1])  # all channels, or a block of them
+    slices = -(-channels // width)
+    pixels, before, lanes = h * w, (task.size - 1) // 2, machine.vector_lanes
     data = args.data[0]
-    parts = _parts(task, machine, 1, n * h * w)
-    share = -(-n * h * w // parts)
+    parts = _parts(task, machine, n, pixels)
+    share = -(-pixels // parts)
     group = max(1, min(_PIXELS, share))
-    pitch = channels + task.size - 1
+    pitch = slices * width + task.size - 1
     row, allocation = _tir.local("squares", group * pitch)
-    zero = _tir.float32(0.0)
 
     def unit(index: Any) -> Any:
-        start = tirx.min(index * share, _tir.int32(n * h * w - share))
+        image = index // parts
+        start = tirx.min(index % parts * share, _tir.int32(pixels - share))
 
-        def square(p: Any, slot: Any) -> Any:
-            def at(c: Any, _: Any) -> Any:
-                x = data[(start + p) * channels + c]
-                return row.store(slot * pitch + before + c, x * x)
+        def run(q: Any, pixel: Any) -> Any:
+            return ((image * slices + q) * pixels + start + pixel) * width
 
-            return _tir.contiguous(channels, lanes, at)
+        def squares(q: Any, first: Any, count: int, filled: int) -> Any:
+            def at(slot: Any) -> Any:
+                source, target = run(q, first + slot), slot * pitch + before + q * width
+                return _tir.contiguous(
+                    filled, lanes, lambda i, _: row.store(target + i, data[source + i] * data[source + i])
+                )
 
-        def normalise(p: Any, slot: Any) -> Any:
-            first = (start + p) * channels
+            return _tir.loop(count, at, "s")
 
-            def at(c: Any, _: Any) -> Any:
-                total: Any = row[slot * pitch + c]
-                for k in range(1, task.size):
-                    total = total + row[slot * pitch + c + k]
-                return args.finish(_normalised(task, data[first + c], total), first + c, c)
+        def normalise(q: Any, first: Any, count: int) -> Any:
+            def at(slot: Any) -> Any:
+                offset, window = run(q, first + slot), slot * pitch + q * width
 
-            return _tir.contiguous(channels, lanes, at)
+                def element(i: Any, _: Any) -> Any:
+                    total: Any = row[window + i]
+                    for k in range(1, task.size):
+                        total = total + row[window + k + i]
+                    return args.finish(_normalised(task, data[offset + i], total), offset + i, q * width + i)
 
-        def pixels(first: Any, count: int) -> Any:
+                return _tir.contiguous(width, lanes, element)
+
+            return _tir.loop(count, at, "p")
+
+        def some(first: Any, count: int) -> Any:
             """Squares of a few pixels before their use: a load that spans two fresh stores would wait for both."""
+            whole, rest = divmod(channels, width)
             return _tir.sequence(
                 [
-                    _tir.loop(count, lambda slot: square(first + slot, slot), "s"),
-                    _tir.loop(count, lambda slot: normalise(first + slot, slot), "p"),
+                    _tir.loop(whole, lambda q: squares(q, first, count, width), "q"),
+                    *([squares(_tir.int32(whole), first, count, rest)] if rest else []),
+                    _tir.loop(slices, lambda q: normalise(q, first, count), "q"),
                 ]
             )
 
+        # what the loops above leave out: channels before the first and after the last count as zero
         edges = [i for i in range(pitch) if not before <= i < before + channels]
-        statements = [allocation, *(row.store(_tir.int32(g * pitch + i), zero) for g in range(group) for i in edges)]
-        statements.append(_tir.loop(share // group, lambda g: pixels(g * group, group), "g"))
+        statements = [allocation]
+        statements += [row.store(_tir.int32(g * pitch + i), _tir.float32(0.0)) for g in range(group) for i in edges]
+        statements.append(_tir.loop(share // group, lambda g: some(g * group, group), "g"))
         if share % group:
-            statements.append(pixels(_tir.int32(share // group * group), share % group))
-        return _tir.sequence(statements)
-
-    return args.prim_func(_tir.loop(parts, unit, "u", _tir.worth_threads(task, machine)))
-
-
-def _blocks(task: LrnTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.PrimFunc:
-    n, channels, h, w = task.shape
-    pixels, before = h * w, (task.size - 1) // 2
-    block = int(args.out.buffer.shape[-1])
-    slices = -(-channels // block)
-    data = args.data[0]
-    parts = max(_parts(task, machine, n, pixels), -(-pixels // 256))
-    share = -(-pixels // parts)
-    zeros = tirx.Broadcast(_tir.float32(0.0), block)
-
-    def unit(index: Any) -> Any:
-        image, part = index // parts, index % parts
-        start = tirx.min(part * share, _tir.int32(pixels - share))
-
-        def squares(offset: Any, last: bool) -> Any:
-            x = data.vector(offset, block)
-            if last and channels % block:  # padding lanes hold garbage
-                x = _tir.shuffle([x, zeros], [i if i < channels % block else block for i in range(block)])
-            return x * x
-
-        def slice_(q: Any, has_previous: bool, neighbour: int) -> Any:
-            """One block of channels; ``neighbour`` is 0 if none follows, 1 if one does, 2 if that is the last."""
-            scratch, allocation = _tir.local("window", block)
-
-            def pixel(p: Any) -> Any:
-                offset = ((image * slices + q) * pixels + start + p) * block
-                own = squares(offset, neighbour == 0)
-                previous = squares(offset - pixels * block, False) if has_previous else zeros
-                following = squares(offset + pixels * block, neighbour == 2) if neighbour else zeros
-                total: Any = own
-                for k in range(-before, task.size - before):
-                    if k < 0:
-                        total = total + _tir.shuffle([previous, own], range(block + k, 2 * block + k))
-                    elif k > 0:
-                        total = total + _tir.shuffle([own, following], range(k, block + k))
-
-                def element(i: Any, _: Any) -> Any:
-                    return args.finish(_normalised(task, data[offset + i], scratch[i]), offset + i, q * block + i)
-
-                return _tir.sequence(
-                    [scratch.store(_tir.int32(0), total), _tir.contiguous(block, machine.vector_lanes, element)]
-                )
-
-            return _tir.sequence([allocation, _tir.loop(share, pixel, "p")])
-
-        statements = []
-        edges = sorted({0, *range(max(0, slices - 2), slices)})
-        interior = [q for q in range(slices) if q not in edges]
-        for q in edges[:1]:
-            statements.append(slice_(_tir.int32(q), False, _following(q, slices)))
-        if interior:
-            statements.append(_tir.loop(len(interior), lambda q: slice_(q, True, 1), "q", start=interior[0]))
-        for q in edges[1:]:
-            statements.append(slice_(_tir.int32(q), True, _following(q, slices)))
+            statements.append(some(_tir.int32(share // group * group), share % group))
         return _tir.sequence(statements)
 
     return args.prim_func(_tir.loop(n * parts, unit, "u", _tir.worth_threads(task, machine)))
-
-
-def _following(q: int, slices: int) -> int:
-    return 0 if q == slices - 1 else 2 if q == slices - 2 else 1

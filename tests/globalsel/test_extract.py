@@ -57,6 +57,20 @@ def test_small_networks_mean_the_same(make: object) -> None:
     check_against_runtime(model, simplify(network))
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(("pads", "whole"), [((0, 0, 1, 1), True), ((1, 0, 0, 1), True), ((3, 3, 0, 0), False)])
+def test_window_over_the_whole_map(op: str, pads: tuple[int, ...], whole: bool) -> None:
+    """One that hangs over the map on some side is a global pool, unless the average counts the padding."""
+    for extra in [{}] if op == "MaxPool" else [{}, {"count_include_pad": 1}]:
+        net = nets.NetBuilder((2, 3, 6, 6))
+        out = net.node(op, ["x"], kernel_shape=[7, 7], strides=[7, 7], pads=list(pads), **extra)
+        model = prepare(net.model(out))
+        network = network_of(model)
+        (pool,) = network.operators
+        assert pool.task.is_global == (whole and not extra)
+        check_against_runtime(model, network)
+
+
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "zfnet512"])
 def test_light_networks_mean_the_same(name: str) -> None:
     model = prepare(load_model(nets.light(name)), seed=7)
