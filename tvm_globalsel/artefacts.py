@@ -4,4 +4,4 @@ LIBRARY = "model.so"
 WEIGHTS = "weights.bin"
 PLAN = "plan.json"
 #: Version of the plan's form.
-PLAN_FORMAT = 4
+PLAN_FORMAT = 5

@@ -22,9 +22,11 @@ _WRITTEN_OUT = 2
 def kernel(task: PoolTask, args: _tir.Arguments, machine: Machine) -> Any:
     """Windows of moderate width, in groups of output rows; parallel over maps."""
     down, lanes = Axis.rows(task), machine.vector_lanes
-    while lanes // 2 >= task.ow or lanes > task.w:
-        lanes //= 2
     groups = down.groups(_ROWS)
+    written_out = all(group.repeats == 1 for group in groups)
+    # a vector that is longer than a row reads into its neighbours, where it is known that there are any
+    while lanes // 2 >= task.ow or lanes > (task.h * task.w if written_out else task.w):
+        lanes //= 2
     line = _Line(task, args.data[0], lanes)
 
     def tile(channel: Any, oh: Any, windows: Group, start: Any) -> Any:
@@ -34,8 +36,7 @@ def kernel(task: PoolTask, args: _tir.Arguments, machine: Machine) -> Any:
         for j, window in enumerate(windows.windows):
             for y in window:
                 if y not in rows:
-                    row = (channel * task.h + down.origin(oh) + y) * task.w
-                    rows[y] = _bind(line.reduced(row, start, statements), statements)
+                    rows[y] = _bind(line.reduced(channel, down.origin(oh) + y, start, statements), statements)
             value = combine(task, [rows[y] for y in window] or [tirx.Broadcast(neutral(task), lanes)])
             if task.mode == "avg":
                 value = value * _lanes([factor(task, len(window), n) for n in line.counts(start)])
@@ -103,9 +104,13 @@ class _Line:
             return [self.task.s] * self.lanes
         return [len(self.axis.taps(start + i)) for i in range(self.lanes)]
 
-    def reduced(self, row: Any, start: Any, statements: list[Any]) -> Any:
-        """The reduction of the row at offset ``row``; what it uses twice is bound by ``statements``."""
-        left, lanes, known = self.axis.origin(start), self.lanes, isinstance(start, int)
+    def reduced(self, channel: Any, y: Any, start: Any, statements: list[Any]) -> Any:
+        """The reduction of row ``y`` of a map; what it uses twice is bound by ``statements``."""
+        left, lanes, width = self.axis.origin(start), self.lanes, self.task.w
+        known = isinstance(start, int)
+        # columns, counted from the row's first, that lie in the map for sure: even those of other rows may be read
+        begin, end = (-y * width, (self.task.h - y) * width) if isinstance(y, int) else (0, width)
+        row = (channel * self.task.h + y) * width
         read: dict[int, Any] = {}
 
         def vector(x: int) -> Any:
@@ -117,13 +122,13 @@ class _Line:
             wanted = [first + i * self.axis.stride for i in range(lanes)]
             vectors = self._vectors(first)
             if known:
-                # a vector that would leave the row is moved to end with it, and its lanes are picked accordingly
-                vectors = [min(max(v, -left), self.task.w - lanes - left) for v in vectors]
+                # a vector that would leave the map is moved to end with it, and its lanes are picked accordingly
+                vectors = [min(max(left + v, begin), end - lanes) - left for v in vectors]
             picks: list[int] = []
             for x in wanted:
                 if known and start + len(picks) >= self.task.ow:
                     picks.append(picks[-1])  # of no use
-                elif known and not 0 <= left + x < self.task.w:
+                elif known and not 0 <= left + x < width:
                     picks.append(len(vectors) * lanes)
                 else:
                     v = next(i for i, v in enumerate(vectors) if v <= x < v + lanes)

@@ -112,7 +112,9 @@ class Group:
         return sorted({line for window in self.windows for line in window})
 
     def loop(self, body: Callable[[Any], Any]) -> Any:
-        """``body`` of the first output of every repetition."""
+        """``body`` of the first output of every repetition: a number where there is one only."""
+        if self.repeats == 1:
+            return body(self.start)
         return _tir.loop(self.repeats, lambda g: body(self.start + g * len(self.windows)), "g")
 
 
