@@ -99,6 +99,7 @@ def test_shared_sums() -> None:
         (ConvTask(1, 64, 14, 14, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU), ["winograd_nchwc"]),
         (ConvTask(1, 16, 3, 19, 16, 3, 3), ["winograd_nchwc"]),
         (ConvTask(1, 40, 9, 8, 24, 1, 7, (1, 1), (0, 3, 0, 3)), ["winograd_nhwc"]),
+        (ConvTask(1, 40, 9, 8, 24, 4, 4, (1, 1), (1, 2, 2, 1)), ["winograd_nhwc"]),
     ],
     ids=str,
 )
