@@ -252,7 +252,7 @@ def test_candidates_are_few_and_parallel() -> None:
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (ConvTask(1, 32, 9, 9, 32, 4, 4), "4x4"),
+        (ConvTask(1, 32, 9, 9, 32, 6, 6), "6x6"),
         (ConvTask(1, 32, 9, 9, 32, 1, 1), "1x1"),
         (ConvTask(1, 32, 9, 9, 32, 3, 3, (3, 3)), r"stride \(3, 3\)"),
         (ConvTask(1, 32, 9, 9, 32, 2, 2, (2, 2)), "2x2 with stride"),
