@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tvm
 from tvm import tirx
@@ -47,12 +47,24 @@ from te_kernels.variant import Layouts
 _TILES_WORTH_FETCHING_FOR = 9
 
 
+class Source(Protocol):
+    """What the tiles are of, where that is not the argument itself."""
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Of the argument."""
+
+    def emit(self, data: Any) -> Any:
+        """Emits what makes it of the argument, at the start of the kernel."""
+
+
 @dataclass(frozen=True)
 class Tiles:
     """What emits the transform of a tile of the input, and the inverse one with the epilogue."""
 
     inputs: Callable[..., Any] = InputTiles
     outputs: Callable[..., Any] = OutputTiles
+    source: Source | None = None
 
 
 class _Emitter:
@@ -67,14 +79,16 @@ class _Emitter:
         g, t = self.g, self.t
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
-        data = argument("data", self.in_layout.physical_shape((t.n, t.c, t.h, t.w)))
+        source = self.tiles.source
+        data_shape = source.data_shape if source else self.in_layout.physical_shape((t.n, t.c, t.h, t.w))
+        data = argument("data", data_shape)
         out_shape = self.out_layout.physical_shape(t.output_shape)
         tensors = [argument(f"tensor{i}", out_shape) for i in range(ep.tensor_count(t.steps))]
         self.weight = argument("weight", g.weight_shape)
         count = ep.channel_count(t.steps)
         constants = [argument(f"channel{i}", (g.padded_constants,)) for i in range(count)]
         out = argument("out", out_shape)
-        self.input = self.tiles.inputs(g, self.in_layout, data)
+        self.input = self.tiles.inputs(g, self.in_layout, source.emit(data) if source else data)
         self.output = self.tiles.outputs(g, self.out_layout, out, tensors, constants)
         # the inner loop follows memory: neighbouring tiles of one channel block, or the channels of one tile
         outer, inner = g.register_tiles, g.input_vectors

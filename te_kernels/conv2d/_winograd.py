@@ -31,7 +31,7 @@ class WinogradVariant(TransformedVariant):
         if not saves(task):
             raise Reject(
                 f"the kernel is {task.r}x{task.s} with stride {task.stride}; minimal filtering pays for sides of 1, 3, "
-                "5 and 7, with a stride of 2 of 3 to 8"
+                "4, 5 and 7, with a stride of 2 of 3 to 8"
             )
         group_inputs, group_outputs = task.c // task.groups, task.k // task.groups
         lanes = machine.vector_lanes

@@ -14,7 +14,7 @@ from te_kernels.tiling import cdiv
 
 #: Outputs along one axis of a tile, by the kernel's length on it. Beyond them the error grows fast: F(7 x 7, 3 x 3) has
 #: 3e-5 of the largest output, F(8 x 8, 3 x 3) 9e-5, for an eighth fewer products.
-_OUTPUTS = {1: (1,), 3: (2, 3, 4, 5, 6, 7), 5: (2, 3, 4, 5), 7: (2, 3)}
+_OUTPUTS = {1: (1,), 3: (2, 3, 4, 5, 6, 7), 4: (2, 3, 4, 5), 5: (2, 3, 4, 5), 7: (2, 3)}
 #: The same with a stride of 2, by the longer phase of the kernel.
 _STRIDED_OUTPUTS = {2: (2, 3, 4, 5, 6, 7), 3: (2, 3, 4, 5, 6, 7), 4: (2, 3, 4)}
 

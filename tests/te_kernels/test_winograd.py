@@ -99,6 +99,7 @@ def test_shared_sums() -> None:
         (ConvTask(1, 64, 14, 14, 64, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU), ["winograd_nchwc"]),
         (ConvTask(1, 16, 3, 19, 16, 3, 3), ["winograd_nchwc"]),
         (ConvTask(1, 40, 9, 8, 24, 1, 7, (1, 1), (0, 3, 0, 3)), ["winograd_nhwc"]),
+        (ConvTask(1, 40, 9, 8, 24, 4, 4, (1, 1), (1, 2, 2, 1)), ["winograd_nhwc"]),
     ],
     ids=str,
 )
@@ -251,7 +252,7 @@ def test_candidates_are_few_and_parallel() -> None:
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (ConvTask(1, 32, 9, 9, 32, 4, 4), "4x4"),
+        (ConvTask(1, 32, 9, 9, 32, 6, 6), "6x6"),
         (ConvTask(1, 32, 9, 9, 32, 1, 1), "1x1"),
         (ConvTask(1, 32, 9, 9, 32, 3, 3, (3, 3)), r"stride \(3, 3\)"),
         (ConvTask(1, 32, 9, 9, 32, 2, 2, (2, 2)), "2x2 with stride"),
