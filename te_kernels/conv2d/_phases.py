@@ -11,6 +11,7 @@ stride 2 has 12 phases and a kernel of 4x4, one of 11x11 with stride 4 has 48 an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ class Phases:
                 top = T.Bind(y * t.stride[0] + (p - t.pad[0]))
                 start = T.Bind(((image * t.c + c) * t.h + top) * t.w - t.pad[1])
                 phase = (c * t.stride[0] + p) * t.stride[1]
-                guarded([top >= 0, top < t.h], lambda: self._line(source, target, start, row, phase))  # noqa: B023
+                guarded([top >= 0, top < t.h], functools.partial(self._line, source, target, start, row, phase))
         return target
 
     def _line(self, source: Any, target: Any, start: Any, row: Any, phase: int) -> None:
@@ -89,10 +90,10 @@ class Phases:
         def exists(x: int, q: int) -> bool:
             return 0 <= x * stride + q - t.pad[1] < t.w
 
-        whole = [x for x in range(u.w) if exists(x, 0) and exists(x, stride - 1)]
+        first = cdiv(t.pad[1], stride)
+        whole = range(first, min(u.w, (t.w + t.pad[1]) // stride))
         together = lanes % stride == 0  # they do not spread over two vectors
         if whole:
-            first = whole[0]
             with T.serial(0, len(whole)) as i:
                 if together:
                     at = T.Bind(position(first + i, 0))

@@ -88,8 +88,8 @@ class PointwiseVariant(Variant):
         for name, channels in ((data, task.c), (out, task.k)):
             if Layout(name).block and channels % lanes:
                 raise Reject(f"{channels} channels are no whole blocks of {name}")
-        for pixels, vectors in _pointwise_model.best_tiles(task, machine, count):
-            yield cls(data, out, pixels, vectors, lanes)
+        for pixels, vectors, width in _pointwise_model.best_tiles(task, machine, count, not blocked):
+            yield cls(data, out, pixels, vectors, width)
 
     def layouts(self, task: ConvTask) -> Layouts:
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)

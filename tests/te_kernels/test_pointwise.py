@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -129,3 +130,24 @@ def test_narrow_vectors_and_two_threads(mcpu: str, monkeypatch: pytest.MonkeyPat
 def test_says_why_not(task: ConvTask, reason: str) -> None:
     with pytest.raises(Reject, match=reason):
         list(PointwiseNHWC.candidates(task, MACHINE))
+
+
+@pytest.mark.parametrize(
+    ("task", "halved"),
+    [
+        (ConvTask(1, 40, 6, 7, 24, 1, 1, epilogue=(Step("bias"), Step("add"))), True),
+        (ConvTask(2, 68, 5, 5, 136, 1, 1, groups=4), True),
+        (ConvTask(1, 16, 6, 6, 32, 1, 1), False),
+        (ConvTask(1, 16, 6, 6, 136, 1, 1), False),  # 9 vectors of 16 waste few lanes
+    ],
+    ids=str,
+)
+def test_half_vectors(task: ConvTask, halved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the processor runs long vectors in halves, and half ones waste less."""
+    machine = dataclasses.replace(MACHINE, mcpu="znver4", vector_lanes=16, vector_registers=32)
+    monkeypatch.setattr(kernel_checks, "MACHINE", machine)
+    candidates = list(PointwiseNHWC.candidates(task, machine))
+    assert any(v.lanes == 8 for v in candidates) == halved
+    assert check_all(task, NAME)
+    whole = dataclasses.replace(machine, mcpu="znver5")
+    assert all(v.lanes == 16 for v in PointwiseNHWC.candidates(task, whole))
