@@ -57,7 +57,7 @@ def _checksum(block: memoryview, page: int) -> int:
     the time of loading. It is to find damage; against intent no checksum helps that lies beside what it checks.
     """
     words = np.frombuffer(block, "<u8")
-    sums = np.add.reduceat(words, range(0, len(words), _PAGE_BYTES // 8)) if len(words) else words
+    sums = np.add.reduceat(words, range(0, len(words), _PAGE_BYTES // 8))
     factors = np.arange(page, page + len(sums), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C14) + np.uint64(1)
     return int(np.dot(sums, factors))
 

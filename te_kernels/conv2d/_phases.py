@@ -45,8 +45,7 @@ class Phases:
     @property
     def data_shape(self) -> tuple[int, ...]:
         """Of the argument."""
-        t = self.task
-        return t.n, t.c, t.h, t.w
+        return self.task.input_shapes[0]
 
     @property
     def workspace_floats(self) -> int:

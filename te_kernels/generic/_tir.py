@@ -145,6 +145,13 @@ def local(name: str, elements: int) -> tuple[Argument, Any]:
     return Argument(buffer, buffer), tirx.AllocBuffer(buffer)
 
 
+def bind(value: Any, lanes: int, statements: list[Any]) -> Any:
+    """A variable for a scalar or vector that is used more than once; ``statements`` gets what computes it."""
+    variable = tirx.Var(f"bound{len(statements)}", f"float32x{lanes}" if lanes > 1 else "float32")
+    statements.append(tirx.Bind(variable, value))
+    return variable
+
+
 def reduced(
     extent: int,
     lanes: int,
@@ -160,11 +167,6 @@ def reduced(
     """
     statements: list[Any] = []
 
-    def bind(value: Any, width: int) -> Any:
-        variable = tirx.Var(f"fold{len(statements)}", f"float32x{width}" if width > 1 else "float32")
-        statements.append(tirx.Bind(variable, value))
-        return variable
-
     whole = extent // lanes
     remainder = {width: whole * lanes + first for first, width in pieces(extent - whole * lanes)}
     value, width = None, lanes
@@ -177,17 +179,17 @@ def reduced(
             return partial.store(zero, combine(partial.vector(zero, lanes), vector(t * lanes, lanes)))
 
         statements += [allocation, partial.store(zero, start), loop(whole, take, "t")]
-        value = bind(partial.vector(zero, lanes), lanes)
+        value = bind(partial.vector(zero, lanes), lanes, statements)
     elif whole:
-        value = bind(vector(int32(0), lanes), lanes)
+        value = bind(vector(int32(0), lanes), lanes, statements)
     while width > 1:
         width //= 2
         if value is not None:
             low, high = shuffle([value], range(width)), shuffle([value], range(width, 2 * width))
-            value = bind(combine(low, high), width)
+            value = bind(combine(low, high), width, statements)
         if width in remainder:
             piece = vector(int32(remainder[width]), width)
-            value = bind(piece if value is None else combine(value, piece), width)
+            value = bind(piece if value is None else combine(value, piece), width, statements)
     return statements, value
 
 

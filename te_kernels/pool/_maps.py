@@ -36,7 +36,9 @@ def kernel(task: PoolTask, args: _tir.Arguments, machine: Machine) -> Any:
         for j, window in enumerate(windows.windows):
             for y in window:
                 if y not in rows:
-                    rows[y] = _bind(line.reduced(channel, down.origin(oh) + y, start, statements), statements)
+                    rows[y] = _tir.bind(
+                        line.reduced(channel, down.origin(oh) + y, start, statements), lanes, statements
+                    )
             value = combine(task, [rows[y] for y in window] or [tirx.Broadcast(neutral(task), lanes)])
             if task.mode == "avg":
                 value = value * _lanes([factor(task, len(window), n) for n in line.counts(start)])
@@ -115,7 +117,7 @@ class _Line:
 
         def vector(x: int) -> Any:
             if x not in read:
-                read[x] = _bind(self.data.vector(row + left + x, lanes), statements)
+                read[x] = _tir.bind(self.data.vector(row + left + x, lanes), lanes, statements)
             return read[x]
 
         def tap(first: int) -> Any:
@@ -143,14 +145,8 @@ class _Line:
         return combine(self.task, [tap(first) for first in self.taps])
 
 
-def _bind(value: Any, statements: list[Any]) -> Any:
-    variable = tirx.Var("vector", value.ty.dtype if hasattr(value, "ty") else value.dtype)
-    statements.append(tirx.Bind(variable, value))
-    return variable
-
-
 def _lanes(values: list[Any]) -> Any:
-    """The vector of scalar expressions, constants mostly."""
+    """The vector of scalar constants."""
     if len({v.value for v in values}) == 1:
         return tirx.Broadcast(values[0], len(values))
     return _tir.shuffle(values, range(len(values)))

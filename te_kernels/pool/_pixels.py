@@ -11,8 +11,9 @@ from tvm import tirx
 
 from te_kernels.generic import _tir
 from te_kernels.machine import Machine
-from te_kernels.pool._windows import Axis, Group, combine, factor, neutral
+from te_kernels.pool._windows import Axis, Group, combine, neutral, scaled
 from te_kernels.task import PoolTask
+from te_kernels.tiling import cdiv
 
 #: Output columns in a group, times vectors of channels: what is computed together.
 _TOGETHER = 8
@@ -27,9 +28,9 @@ _BORDER_ROWS = 2
 def kernel(task: PoolTask, args: _tir.Arguments, machine: Machine, width: int) -> Any:
     """Windows of moderate width, in groups of output columns."""
     lanes, data, axis = machine.vector_lanes, args.data[0], Axis.columns(task)
-    slices = -(-task.c // width)
+    slices = cdiv(task.c, width)
     chunk = _chunk(task, machine, width)
-    chunks = -(-width // chunk)
+    chunks = cdiv(width, chunk)
     # where lines do not stay in L1, all of a pixel's are used up at once
     tile = min(chunk, (_TOGETHER if _aliased(task, machine, width) else 1) * lanes)
     groups = axis.groups(max(1, _TOGETHER * lanes // tile))
@@ -53,11 +54,11 @@ def kernel(task: PoolTask, args: _tir.Arguments, machine: Machine, width: int) -
 
         def finish(j: int, window: tuple[int, ...]) -> Any:
             out = ((image_slice * task.oh + oh) * task.ow + ow + j) * width + first
-            scale = factor(task, count, len(window))
 
             def at(i: Any, _: Any) -> Any:
                 value = combine(task, [column[place[x] + i] for x in window] or [neutral(task)])
-                return args.finish(value if scale is None else value * scale, out + i, _channel(image_slice, first + i))
+                value = scaled(task, value, count, len(window))
+                return args.finish(value, out + i, _channel(image_slice, first + i))
 
             return _tir.contiguous(tile, lanes, at)
 
@@ -112,7 +113,7 @@ def _chunk(task: PoolTask, machine: Machine, width: int) -> int:
     """
     if task.r < 2 * task.stride[0] or _aliased(task, machine, width):
         return width
-    chunks = -(-4 * _pixels_above(task) * width // (machine.l1_bytes // 2))
+    chunks = cdiv(4 * _pixels_above(task) * width, machine.l1_bytes // 2)
     return min(width, max(1, width // chunks // machine.vector_lanes) * machine.vector_lanes)
 
 
@@ -133,8 +134,7 @@ def _pixels_above(task: PoolTask) -> int:
 def wide(task: PoolTask, args: _tir.Arguments, machine: Machine, width: int) -> Any:
     """Windows of any size: one output pixel at a time, by loops."""
     lanes, data, axis = machine.vector_lanes, args.data[0], Axis.columns(task)
-    images = task.n * task.c if width == 1 else task.n * -(-task.c // width)
-    slices = images // task.n
+    slices = cdiv(task.c, width)
 
     def row(image: Any, oh: Any, rows: tuple[Any, Any]) -> Any:
         top = Axis.rows(task).origin(oh)
@@ -143,7 +143,6 @@ def wide(task: PoolTask, args: _tir.Arguments, machine: Machine, width: int) -> 
             first, count = axis.span(ow)
             acc, allocation = _tir.local("acc", width)
             out = ((image * task.oh + oh) * task.ow + ow) * width
-            scale = factor(task, rows[1], count)
 
             def take(r: Any) -> Any:
                 def at(s: Any) -> Any:
@@ -156,8 +155,7 @@ def wide(task: PoolTask, args: _tir.Arguments, machine: Machine, width: int) -> 
                 return _tir.loop(count, at, "s", start=first)
 
             def finish(i: Any, _: Any) -> Any:
-                value = acc[i] if scale is None else acc[i] * scale
-                return args.finish(value, out + i, image % slices * width + i)
+                return args.finish(scaled(task, acc[i], rows[1], count), out + i, image % slices * width + i)
 
             return _tir.sequence(
                 [
@@ -170,7 +168,7 @@ def wide(task: PoolTask, args: _tir.Arguments, machine: Machine, width: int) -> 
 
         return _tir.loop(task.ow, pixel, "ow")
 
-    return _over_rows(task, machine, images, row)
+    return _over_rows(task, machine, task.n * slices, row)
 
 
 def _over_rows(task: PoolTask, machine: Machine, images: int, row: Callable[[Any, Any, tuple[Any, Any]], Any]) -> Any:
@@ -179,8 +177,8 @@ def _over_rows(task: PoolTask, machine: Machine, images: int, row: Callable[[Any
     Rows whose window lies inside the map have a constant number of window rows, and code of their own.
     """
     threaded = _tir.worth_threads(task, machine)
-    parts = min(task.oh, -(-4 * machine.threads // images)) if threaded else 1
-    share = -(-task.oh // parts)
+    parts = min(task.oh, cdiv(4 * machine.threads, images)) if threaded else 1
+    share = cdiv(task.oh, parts)
     axis = Axis.rows(task)
     first, inside = axis.inside
 
@@ -190,17 +188,12 @@ def _over_rows(task: PoolTask, machine: Machine, images: int, row: Callable[[Any
         def at(i: Any) -> Any:
             image, oh = index // parts, start + i
             if len(axis.border) <= _BORDER_ROWS:
-                spans = [(axis.taps(o).start, len(axis.taps(o))) for o in axis.border]
-                bodies = [row(image, oh, (_tir.int32(a), b)) for a, b in spans]
+                taps = [(o, axis.taps(o)) for o in axis.border]
+                cases = [(oh == o, row(image, oh, (_tir.int32(t.start), len(t)))) for o, t in taps]
             else:
-                bodies = [row(image, oh, axis.span(oh))]
-            if inside:
-                bodies.append(row(image, oh, (_tir.int32(0), task.r)))
-            conditions = [oh == o for o in axis.border[: len(bodies) - 1]]
-            if len(axis.border) > _BORDER_ROWS and inside:
-                conditions = [tirx.any(oh < first, oh >= first + inside)]
-            statement = bodies[-1]
-            for condition, body in zip(reversed(conditions), reversed(bodies[:-1]), strict=True):
+                cases = [(tirx.any(oh < first, oh >= first + inside), row(image, oh, axis.span(oh)))]
+            statement = row(image, oh, (_tir.int32(0), task.r)) if inside else cases.pop()[1]
+            for condition, body in reversed(cases):
                 statement = tirx.IfThenElse(condition, body, statement)
             return statement
 

@@ -17,6 +17,7 @@ from tvm import te, tirx
 
 from te_kernels.generic import _tir
 from te_kernels.task import PoolTask
+from te_kernels.tiling import cdiv
 
 _LOWEST = -3.4028234e38
 #: Groups of outputs that are written out one after another rather than as a loop and its borders.
@@ -56,7 +57,7 @@ class Axis:
     @property
     def inside(self) -> tuple[int, int]:
         """Outputs whose window lies inside the map: (first, count)."""
-        first = -(-self.before // self.stride)
+        first = cdiv(self.before, self.stride)
         reach = (self.window - 1) * self.dilation
         last = (self.extent - 1 - reach + self.before) // self.stride
         return first, max(0, min(self.outputs, last + 1) - first)
@@ -82,7 +83,7 @@ class Axis:
             windows = [[at + i * self.dilation for i in self.taps(start + o)] for o, at in enumerate(shifts)]
             return Group(start, 1, tuple(map(tuple, windows)))
 
-        count = -(-self.outputs // together)
+        count = cdiv(self.outputs, together)
         if count <= _WRITTEN_OUT:
             ends = [self.outputs * i // count for i in range(count + 1)]
             return [fixed(a, b - a) for a, b in pairwise(ends)]
@@ -128,10 +129,13 @@ def neutral(task: PoolTask) -> Any:
     return _tir.float32(_LOWEST if task.mode == "max" else 0.0)
 
 
+def scaled(task: PoolTask, value: Any, rows: Any, columns: Any) -> Any:
+    """The result of a window of ``rows`` x ``columns`` elements inside the map, from their maximum or sum."""
+    return value if task.mode == "max" else value * factor(task, rows, columns)
+
+
 def factor(task: PoolTask, rows: Any, columns: Any) -> Any:
-    """What a sum over ``rows`` x ``columns`` elements is multiplied by; none for a maximum."""
-    if task.mode == "max":
-        return None
+    """What the sum over ``rows`` x ``columns`` elements is multiplied by for an average."""
     if task.divisor == "window":
         return _tir.float32(1.0 / (task.r * task.s))
     count = rows * columns

@@ -15,7 +15,7 @@ NCHW (:mod:`_maps`)
 
     for n, channel:                                     parallel
       for vectors of output columns, groups of output rows:
-        row[y] = max or sum of s strided loads          for every input row that the group covers, masked at the ends
+        row[y] = max or sum of s strided loads          for every input row that the group covers
         for each output row: store(epilogue(max or sum of its rows))
 """
 

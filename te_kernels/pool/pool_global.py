@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import te
 
 from te_kernels.generic import _tir
 from te_kernels.machine import Machine
+from te_kernels.pool._windows import combine, neutral, scaled
 from te_kernels.task import PoolTask
 from te_kernels.variant import Layouts, Reject, Variant, pad_channels
 
-_LOWEST = -3.4028234e38
 #: Additions in flight that hide their latency (3 to 4 cycles, two a cycle).
 _IN_FLIGHT = 8
 
@@ -62,18 +61,6 @@ class PoolGlobal(Variant):
         return kernel(task, args, machine)
 
 
-def _combine(task: PoolTask, a: Any, b: Any) -> Any:
-    return te.max(a, b) if task.mode == "max" else a + b
-
-
-def _initial(task: PoolTask) -> Any:
-    return _tir.float32(_LOWEST if task.mode == "max" else 0.0)
-
-
-def _scaled(task: PoolTask, value: Any) -> Any:
-    return value if task.mode == "max" else value * _tir.float32(1.0 / (task.h * task.w))
-
-
 def _maps(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.PrimFunc:
     pixels, data = task.h * task.w, args.data[0]
 
@@ -82,10 +69,10 @@ def _maps(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.Pr
             pixels,
             machine.vector_lanes,
             lambda first, width: data.vector(channel * pixels + first, width),
-            lambda a, b: _combine(task, a, b),
-            _LOWEST if task.mode == "max" else 0.0,
+            lambda a, b: combine(task, [a, b]),
+            neutral(task).value,
         )
-        return _tir.sequence([*statements, args.finish(_scaled(task, value), channel, channel % task.c)])
+        return _tir.sequence([*statements, args.finish(scaled(task, value, task.h, task.w), channel, channel % task.c)])
 
     return args.prim_func(_tir.loop(task.n * task.c, unit, "u", _tir.worth_threads(task, machine)))
 
@@ -104,15 +91,15 @@ def _pixels(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.
 
         def pixel(p: Any) -> Any:
             source = (image * pixels + p) * task.c + first
-            return _tir.contiguous(tile, lanes, lambda i, _: acc.store(i, _combine(task, acc[i], data[source + i])))
+            return _tir.contiguous(tile, lanes, lambda i, _: acc.store(i, combine(task, [acc[i], data[source + i]])))
 
         def finish(i: Any, _: Any) -> Any:
-            return args.finish(_scaled(task, acc[i]), image * task.c + first + i, first + i)
+            return args.finish(scaled(task, acc[i], task.h, task.w), image * task.c + first + i, first + i)
 
         return _tir.sequence(
             [
                 allocation,
-                _tir.contiguous(tile, lanes, lambda i, _: acc.store(i, _initial(task))),
+                _tir.contiguous(tile, lanes, lambda i, _: acc.store(i, neutral(task))),
                 _tir.loop(pixels, pixel, "p"),
                 _tir.contiguous(tile, lanes, finish),
             ]
@@ -134,20 +121,20 @@ def _blocks(task: PoolTask, args: _tir.Arguments, machine: Machine) -> tvm.tirx.
 
         def take(first: Any, count: int) -> Any:
             return _tir.contiguous(
-                count, lanes, lambda i, _: acc.store(i, _combine(task, acc[i], data[start + first + i]))
+                count, lanes, lambda i, _: acc.store(i, combine(task, [acc[i], data[start + first + i]]))
             )
 
         def fold(way: int) -> Any:
             return _tir.contiguous(
-                block, lanes, lambda i, _: acc.store(i, _combine(task, acc[i], acc[way * block + i]))
+                block, lanes, lambda i, _: acc.store(i, combine(task, [acc[i], acc[way * block + i]]))
             )
 
         def finish(i: Any, _: Any) -> Any:
-            return args.finish(_scaled(task, acc[i]), index * block + i, index % slices * block + i)
+            return args.finish(scaled(task, acc[i], task.h, task.w), index * block + i, index % slices * block + i)
 
         statements = [
             allocation,
-            _tir.contiguous(together, lanes, lambda i, _: acc.store(i, _initial(task))),
+            _tir.contiguous(together, lanes, lambda i, _: acc.store(i, neutral(task))),
             _tir.loop(pixels // ways, lambda p: take(p * together, together), "p"),
         ]
         if pixels % ways:
