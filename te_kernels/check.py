@@ -22,6 +22,11 @@ class Case:
     params: list[np.ndarray]
     expected: np.ndarray
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(array.nbytes for array in (*self.inputs, *self.params, self.expected))
+
 
 def make_case(task: Task, seed: int = 0, dtype: str = "float32") -> Case:
     """Inputs are standard normal; weights are scaled by 1/sqrt(fan-in) so that results stay of order one.

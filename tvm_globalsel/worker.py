@@ -44,6 +44,9 @@ from tvm_globalsel.timing import (
 SKIPPED: dict[str, Any] = {"skipped": True}
 NOT_BUILT = "not built"
 
+#: Inputs and oracles that are kept: those of a middling network.
+_CASES_BYTES = 1 << 28
+
 _best_probe_s = math.inf
 _handoffs: dict[int, Handoff] = {}
 _patience = Patience()
@@ -181,7 +184,7 @@ def wrong_result(error: float, task: Task, variant: Variant) -> str | None:
 def _steps(module: Any, index: int, args: Any, data_inputs: int, weights: str) -> list[Callable[[], object]]:
     """What precedes every timed run of a kernel, see :class:`_Caches`."""
     inputs, params = args[:data_inputs], args[data_inputs:-1]
-    rehearsal = [*inputs, *(tvm.runtime.tensor(param.numpy()) for param in params), args[-1]]
+    rehearsal = [*inputs, *(tvm.runtime.tensor(np.from_dlpack(param)) for param in params), args[-1]]
     kernel = module[f"kernel{index}"]
     written = [np.from_dlpack(tensor) for tensor in inputs]
     steps: list[Callable[[], object]] = [lambda: kernel(*rehearsal)]
@@ -227,12 +230,12 @@ _cases: dict[str, check.Case] = {}
 
 
 def _case(task: Task) -> check.Case:
-    """Inputs and oracle of a task; the last few are kept, because a batch holds many variants of one task."""
-    if task.key not in _cases:
-        while len(_cases) >= 4:
-            _cases.pop(next(iter(_cases)))
-        _cases[task.key] = check.make_case(task)
-    return _cases[task.key]
+    """Inputs and oracle of a task; the last ones are kept, because many variants of one task are measured."""
+    found = _cases.pop(task.key, None) or check.make_case(task)
+    while _cases and sum(case.nbytes for case in _cases.values()) + found.nbytes > _CASES_BYTES:
+        _cases.pop(next(iter(_cases)))  # the one not used for longest
+    _cases[task.key] = found
+    return found
 
 
 def _check(module: Any, index: int, data: dict[str, Any], variant: Variant) -> tuple[Any, float, float]:

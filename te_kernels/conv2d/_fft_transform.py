@@ -81,22 +81,22 @@ class FftTransform(TileTransform):
 
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:
         height, width = self.window
-        spectrum = np.conj(np.fft.rfft2(weight, (height, width))) / (height * width)
+        spectrum = np.conj(np.fft.rfft2(weight, (height, width), (0, 1))) / (height * width)
         parts: list[np.ndarray] = []
 
         def three(values: np.ndarray) -> None:
             """Complex frequencies, each for its conjugate too."""
             c, d = 2 * values.real, 2 * values.imag
-            parts.append(np.stack([c, d - c, c + d], -1).reshape(*values.shape[:-1], -1))
+            parts.append(np.stack([c, d - c, c + d], 1).reshape(-1, *values.shape[1:]))
 
         for column in (0, width // 2)[: self._real_columns]:
-            frequencies = spectrum[..., column]
-            real = (0, height // 2)[: _real_frequencies(height)]
-            parts.append(frequencies[..., real].real)
-            three(frequencies[..., 1 : (height + 1) // 2])
+            frequencies = spectrum[:, column]
+            real = [0, height // 2][: _real_frequencies(height)]
+            parts.append(frequencies[real].real)
+            three(frequencies[1 : (height + 1) // 2])
         for column in range(1, self._complex_columns + 1):
-            three(spectrum[..., column])
-        return np.concatenate(parts, -1)
+            three(spectrum[:, column])
+        return np.concatenate(parts)
 
     def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:
         height, width = self.window

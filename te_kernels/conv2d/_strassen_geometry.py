@@ -55,8 +55,7 @@ class StrassenGeometry(Geometry):
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         t, parts, lanes = self.task, self.transform.parts, self.blocking.lanes
         shape = (self.output_vectors, parts, lanes, self.channel_vectors, parts, lanes, t.r, t.s)
-        # to (output vector, lane), (r, s, input vector, lane), part of the inputs, part of the outputs
-        weight = params[0].astype(np.float64).reshape(shape).transpose(0, 2, 6, 7, 3, 5, 4, 1)
-        outputs, reduction = t.k // parts, t.r * t.s * t.c // parts
-        transformed = self.transform.transform_weight(weight).reshape(1, outputs, reduction, self.positions)
-        return [self._in_order_of_use(transformed), *pad_channels(params[1:], self.padded_constants)]
+        # to part of the inputs, part of the outputs, (r, s, input vector, lane), (output vector, lane)
+        matrices = params[0].reshape(shape).transpose(4, 1, 6, 7, 3, 5, 0, 2)
+        matrices = matrices.reshape(1, parts, parts, t.r * t.s * t.c // parts, t.k // parts)
+        return [self._packed(matrices), *pad_channels(params[1:], self.padded_constants)]

@@ -76,10 +76,10 @@ class StrassenTransform(TileTransform):
         return program.operations * sum(4**i * 7 ** (self.levels - 1 - i) for i in range(self.levels))
 
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:
-        """Of ``(..., parts, parts)``, parts of input by parts of output channels: ``(..., positions)``."""
-        halves: list[np.ndarray] = [weight[..., row, column] for row, column in self._places]
+        """Of ``(parts, parts, ...)``, parts of input by parts of output channels: ``(positions, ...)``."""
+        halves: list[np.ndarray] = [weight[place] for place in self._places]
         factors: list[np.ndarray] = _products(_WEIGHT, halves, _array_sum)
-        return np.stack(factors, axis=-1)
+        return np.stack(factors)
 
     def emit_input(self, lanes: int, tile: Any, write: Write) -> None:
         """``tile.read(position, vector, lane)`` is an element of the input."""

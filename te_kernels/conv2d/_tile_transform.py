@@ -53,7 +53,7 @@ class TileTransform(ABC):
 
     @abstractmethod
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:
-        """G of kernels ``(..., r, s)``: ``(..., positions)``, in float64."""
+        """G of kernels ``(r, s, ...)``: ``(positions, ...)``, in float64."""
 
     @abstractmethod
     def emit_input(self, lanes: int, tile: InputTile, write: Write) -> None:

@@ -141,16 +141,17 @@ class Geometry:
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""
         t = self.task
-        transformed = self.transform.transform_weight(params[0].astype(np.float64))
-        transformed = transformed.reshape(t.groups, t.k // t.groups, t.c // t.groups, self.positions)
-        return [self._in_order_of_use(transformed), *pad_channels(params[1:], self.padded_constants)]
+        kernels = params[0].reshape(t.groups, t.k // t.groups, t.c // t.groups, t.r, t.s).transpose(0, 3, 4, 2, 1)
+        return [self._packed(kernels), *pad_channels(params[1:], self.padded_constants)]
 
-    def _in_order_of_use(self, transformed: np.ndarray) -> np.ndarray:
-        """``(groups, outputs, reduction, positions)`` as ``weight_shape``, zero-padded."""
+    def _packed(self, kernels: np.ndarray) -> np.ndarray:
+        """``(groups, r, s, reduction, outputs)`` transformed to ``weight_shape``, zero-padded."""
         b = self.blocking
-        groups, outputs, reduction, positions = transformed.shape
-        padded_outputs = self.group_chunks * b.chunk * b.vectors * b.lanes
-        padded = np.zeros((groups, positions, self.reduced_vectors * b.lanes, padded_outputs), np.float32)
-        padded[:, :, :reduction, :outputs] = transformed.transpose(0, 3, 2, 1)
-        blocked = padded.reshape(*padded.shape[:3], self.group_chunks, b.chunk, b.vectors, b.lanes)
-        return np.ascontiguousarray(blocked.transpose(0, 3, 1, 4, 2, 5, 6)).reshape(self.weight_shape)
+        groups, reduction, width = len(kernels), kernels.shape[-2], b.vectors * b.lanes
+        parts = (groups, self.group_chunks, b.chunk)
+        packed = np.zeros((*parts[:2], self.positions, b.chunk, self.reduced_vectors * b.lanes, width), np.float32)
+        for group, chunk, block in np.ndindex(parts):  # few outputs at a time: what is transformed stays in the caches
+            first = (chunk * b.chunk + block) * width
+            part = kernels[group, ..., first : first + width].astype(np.float64, order="C")
+            packed[group, chunk, :, block, :reduction, : part.shape[-1]] = self.transform.transform_weight(part)
+        return packed.reshape(self.weight_shape)

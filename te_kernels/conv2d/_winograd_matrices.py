@@ -73,9 +73,10 @@ class Matrices:
 
 
 def transform_weight(rows: Matrices, columns: Matrices, weight: np.ndarray) -> np.ndarray:
-    """``(..., r, s)`` to ``(..., rows.size, columns.size)`` in float64: ``G g G^T``."""
-    left, right = np.array(rows.g, dtype=np.float64), np.array(columns.g, dtype=np.float64)
-    return np.asarray(np.einsum("ai,...ij,bj->...ab", left, weight.astype(np.float64), right, optimize=True))
+    """``(r, s, ...)`` to ``(rows.size * columns.size, ...)`` in float64: ``G g G^T`` as one product of matrices."""
+    both = np.kron(np.array(rows.g, dtype=np.float64), np.array(columns.g, dtype=np.float64))
+    taps = weight.astype(np.float64, copy=False).reshape(both.shape[1], -1)
+    return np.asarray((both @ taps).reshape(len(both), *weight.shape[2:]))
 
 
 def default_points(count: int) -> tuple[Fraction, ...]:

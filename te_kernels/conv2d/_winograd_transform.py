@@ -69,8 +69,7 @@ class WinogradTransform(TileTransform):
         return per_input + spilled, per_output + spilled
 
     def transform_weight(self, weight: np.ndarray) -> np.ndarray:
-        transformed = transform_weight(self.rows, self.columns, weight)
-        return transformed.reshape(*weight.shape[:-2], self.positions)
+        return transform_weight(self.rows, self.columns, weight)
 
     @property
     def _at_once(self) -> bool:

@@ -108,11 +108,8 @@ class Winograd:
 
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         """``G g G^T`` in float64, then float32 matrices, zero in the padding."""
-        transformed = transform_weight(self.rows, self.columns, params[0])  # (k, c, size, size)
-        k, c = transformed.shape[:2]
-        matrices = transformed.reshape(k, c, self.positions).transpose(2, 0, 1)
-        if not self.channels_are_rows:
-            matrices = matrices.transpose(0, 2, 1)
+        order = (2, 3, 0, 1) if self.channels_are_rows else (2, 3, 1, 0)
+        matrices = transform_weight(self.rows, self.columns, params[0].transpose(order))
         packed = np.zeros(self.weight_shape, np.float32)
         packed[:, : matrices.shape[1], : matrices.shape[2]] = matrices
         return [packed, *packed_constants(self.layouts.output, params[1:])]

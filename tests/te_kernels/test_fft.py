@@ -62,8 +62,8 @@ def test_positions(size: tuple[int, int, int]) -> None:
     (height, width), outputs = transform.window, transform.outputs
     self_conjugate = (2 - height % 2) * (2 - width % 2)
     assert transform.positions == self_conjugate + 3 * (height * width - self_conjugate) // 2
-    weight = np.random.default_rng(0).standard_normal((2, *size[1:]))
-    assert transform.transform_weight(weight).shape == (2, transform.positions)
+    weight = np.random.default_rng(0).standard_normal((*size[1:], 2))
+    assert transform.transform_weight(weight).shape == (transform.positions, 2)
     assert outputs == (height - size[1] + 1, width - size[2] + 1)
 
 
