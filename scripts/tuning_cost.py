@@ -30,7 +30,7 @@ from tvm_globalsel.device import device_name, target_identity
 from tvm_globalsel.extract import extract
 from tvm_globalsel.frontends.onnx import import_onnx, load_model, prepare
 from tvm_globalsel.fuse import simplify
-from tvm_globalsel.graph import weight_bytes
+from tvm_globalsel.listing import where_weights_lie
 from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.measure import Measurer, Request, Tuning, tune
 from tvm_globalsel.search import trace
@@ -64,7 +64,7 @@ def job(net: str, threads: int, full: TuningLog | None) -> Job:
     network = simplify(extract(imported.module, imported.names))
     target = host_target(threads)
     machine = describe(target, threads)
-    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // 2 else "memory"
+    weights = where_weights_lie(network, machine)
     context = Context(target_identity(target), device_name(), threads, tvm.__version__, weights)
     log = TuningLog()
     keep: Callable[[Candidates], Candidates] = Replay(full, log, context).only_known if full else lambda c: c

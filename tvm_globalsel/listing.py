@@ -37,5 +37,9 @@ def list_candidates(network: Network, machine: Machine | Gpu) -> Listing:
     """Everything that could be measured for a network."""
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
-    weights = "cache" if weight_bytes(network) <= machine.l3_bytes // _CACHED_PART else "memory"
-    return Listing(network, found, moves, transform_candidates(moves, machine), weights)
+    return Listing(network, found, moves, transform_candidates(moves, machine), where_weights_lie(network, machine))
+
+
+def where_weights_lie(network: Network, machine: Machine | Gpu) -> str:
+    """When an inference begins: in the last-level ``"cache"``, or in ``"memory"``."""
+    return "cache" if weight_bytes(network) <= machine.l3_bytes // _CACHED_PART else "memory"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_globalsel import worker, worker_process
+from tvm_globalsel import batch, worker, worker_process
 from tvm_globalsel.jobs import Job, Outcome
 from tvm_globalsel.turn import Turn
 
@@ -18,8 +18,8 @@ from tvm_globalsel.turn import Turn
 class LocalDevice:
     """Checks and times batches here."""
 
-    build = staticmethod(worker.build_batch)
-    export = staticmethod(worker.link)
+    build = staticmethod(batch.build_batch)
+    export = staticmethod(batch.link)
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s

@@ -1,6 +1,6 @@
-"""What runs in TVM's builder and runner processes: schedule and build a batch of kernels; check and time them.
+"""What runs in TVM's runner process: check the kernels of a batch (``batch.py``) and time them.
 
-A batch travels as a JSON text. Kernels of one batch are timed in turns (A B C A B C ...), each block between two
+A batch travels as a JSON text. Its kernels are timed in turns (A B C A B C ...), each block between two
 runs of a probe kernel that needs nothing but the FMA units: blocks measured while the machine was slowed are repeated.
 """
 
@@ -9,17 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
 import tvm_ffi
 from tvm.s_tir import meta_schedule as ms
-from tvm.target import codegen
 
 from te_kernels import check, probes
 from te_kernels.machine import Machine
@@ -28,7 +25,6 @@ from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel.opaque import opaque_arguments, opaque_error
 from tvm_globalsel.timing import (
     BLOCKS,
-    HANDOFF_ROUNDS,
     PROBE_TASK,
     PROBE_WARM_UPS,
     RUNS_IN_BLOCK,
@@ -50,60 +46,6 @@ _CASES_BYTES = 1 << 28
 _best_probe_s = math.inf
 _handoffs: dict[int, Handoff] = {}
 _patience = Patience()
-
-
-def build_batch(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
-    """The module carries the batch as an attribute; a kernel that fails is left out."""
-    return tvm.tirx.build(tvm.IRModule(scheduled(mod, target)), target=target)
-
-
-def link(module: tvm.runtime.Module) -> str:
-    """A library in a folder of its own."""
-    path = Path(tempfile.mkdtemp(prefix="globalsel-")) / "kernels.so"
-    module.export_library(str(path), options=["-s"])
-    return str(path)
-
-
-def scheduled(mod: tvm.IRModule, target: tvm.target.Target) -> dict[str, tvm.tirx.PrimFunc]:
-    """The functions of a batch: ``probe``, ``kernelN``, ``oracleN`` of opaque ones.
-
-    A kernel whose schedule fails is left out; if it is alone, RuntimeError tells why.
-    """
-    spec = json.loads(str(mod.attrs["globalsel_batch"]))
-    machine = Machine(**spec["machine"])
-    opaque = {gv.name_hint: func for gv, func in mod.functions.items()}
-    functions = {"probe": _probe(machine).with_attr("global_symbol", "probe")}
-    if machine.threads > 1:
-        functions["handoff"] = probes.handoff(machine.threads, HANDOFF_ROUNDS).with_attr("global_symbol", "handoff")
-    if spec["weights"] == "memory" and codegen.target_has_features("sse2", target):
-        functions["flush"] = probes.flush().with_attr("global_symbol", "flush")
-    for index, item in enumerate(spec["kernels"]):
-        try:
-            task = task_of(item["task"], opaque.get(f"lowered{index}"))
-            func = from_knobs(item["variant"], item["knobs"]).prim_func(task, machine)
-        except Exception as error:
-            if len(spec["kernels"]) == 1:  # alone: let the builder report it
-                raise RuntimeError(f"schedule failed: {type(error).__name__}: {error}") from error
-            continue
-        functions[f"kernel{index}"] = func.with_attr("global_symbol", f"kernel{index}")
-        if isinstance(task, OpaqueTask):
-            functions[f"oracle{index}"] = task.lowered.with_attr("global_symbol", f"oracle{index}")
-    return functions
-
-
-def task_of(data: dict[str, Any], lowered: Any) -> Task:
-    """A task from its JSON form; an opaque one gets its lowering back."""
-    task = from_dict(data)
-    if isinstance(task, OpaqueTask):
-        import dataclasses
-
-        task = dataclasses.replace(task, lowered=lowered)
-    return task
-
-
-@functools.cache
-def _probe(machine: Machine) -> tvm.tirx.PrimFunc:
-    return probe_variant(machine).prim_func(PROBE_TASK, machine)
 
 
 def allocate(device: Any, args_info: Any, alloc_repeat: int) -> list[list[str]]:

@@ -10,11 +10,11 @@ from te_kernels.gpu import Gpu
 from te_kernels.task import OpaqueTask
 from te_kernels.variant import from_knobs
 from tvm_globalsel import build_cuda
-from tvm_globalsel.worker import task_of
+from tvm_globalsel.batch import task_of
 
 
 def build_batch(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
-    """As ``worker.build_batch``, with the oracles of opaque operators built for the host."""
+    """As ``batch.build_batch``, with the oracles of opaque operators built for the host."""
     spec = json.loads(str(mod.attrs["globalsel_batch"]))
     machine = Gpu(**spec["machine"])
     lowered = {gv.name_hint: func for gv, func in mod.functions.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import tvm
 
 from te_kernels.task import OpaqueTask
-from tvm_globalsel import worker
+from tvm_globalsel import batch
 from tvm_globalsel.builder import Builder, BuiltBatch
 from tvm_globalsel.bundle import cuda_library
 from tvm_globalsel.bundle.manifest import Kernel
@@ -42,8 +42,8 @@ def build_libraries(
     """
     if not any(shutil.which(name) for name in ("g++", "gcc", "cc", "clang")):
         raise UserError("no C compiler was found, which TVM needs to link the kernels", "install gcc or clang")
-    batch = cuda_library.build_batch if machine["kind"] == "cuda" else worker.build_batch
-    builder = Builder(batch, worker.link, _BUILD_TIMEOUT_S)
+    build_batch = cuda_library.build_batch if machine["kind"] == "cuda" else batch.build_batch
+    builder = Builder(build_batch, batch.link, _BUILD_TIMEOUT_S)
 
     def build(groups: list[tuple[Kernel, ...]]) -> list[Built]:
         batches = builder.build([_module(group, machine) for group in groups], target)

@@ -23,7 +23,7 @@ from tvm import tirx
 from te_kernels.machine import Machine
 from te_kernels.task import from_dict
 from te_kernels.variant import from_knobs
-from tvm_globalsel import worker
+from tvm_globalsel import batch
 from tvm_globalsel.timing import RUNS_IN_BLOCK, evicted_bytes
 
 FILE = "globalsel.so"
@@ -47,7 +47,7 @@ STAMPS = _SINK + 1
 
 def build(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
     """The kernels of a batch and what goes with them."""
-    functions = worker.scheduled(mod, target)
+    functions = batch.scheduled(mod, target)
     spec = json.loads(str(mod.attrs["globalsel_batch"]))
     flushed = FLUSH in functions
     evicted = evicted_bytes(Machine(**spec["machine"]), spec["weights"], flushed)

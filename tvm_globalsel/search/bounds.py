@@ -103,7 +103,5 @@ def _measure(target: tvm.target.Target, machine: Machine) -> dict[str, float]:
     gauge = Gauge(target, machine)
     sizes = {"L1": machine.l1_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
     # the best of several: on a shared machine memory is at times slower by half
-    rates_gbs = {
-        level: max(gauge.bandwidth(level, size).best_gbs for _ in range(_PROBE_TURNS)) for level, size in sizes.items()
-    }
+    rates_gbs = {level: gauge.bandwidth(level, size, _PROBE_TURNS).best_gbs for level, size in sizes.items()}
     return {"fma": 1e-9 / gauge.peak_gflops, **{level: 1e-9 / rate for level, rate in rates_gbs.items()}}

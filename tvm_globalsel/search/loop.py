@@ -25,10 +25,10 @@ from tvm_globalsel.search.predict import Estimate, Predictor
 from tvm_globalsel.search.space import Plan, Space
 
 _DRAWS = 24
-#: Kernels a round: starting the builders costs as much as ten of them.
+#: Kernels a round: predicting and starting the builders costs as much as ten of them.
 _LEAST_BATCH, _MOST_BATCH, _FIRST_BATCH = 16, 32, 96
-#: The first batch is this part of all candidates, within those limits.
-_FIRST_PART = 8
+#: The first batch is this part of all candidates, within those limits; others may be larger than those for many.
+_FIRST_PART, _PART = 8, 32
 #: A plan that the log has already is not reopened until its gap is this many tolerances: estimates move with the log.
 _REOPENED = 3.0
 
@@ -160,7 +160,7 @@ class Search:
             enough = tolerance if rounds else _REOPENED * tolerance
             if incumbent is not None and (gap := self.estimated_gap(incumbent, guesses)) <= enough:
                 return self.found(tuning, rounds, gap)
-            most = _MOST_BATCH if incumbent else self._first_batch
+            most = max(_MOST_BATCH, len(self._keys) // _PART) if incumbent else self._first_batch
             batch = self.batch(guesses, estimate, most) if guesses else []
             if not batch:
                 break

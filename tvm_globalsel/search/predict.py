@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,31 +34,36 @@ _TREES, _DEPTH, _RATE, _FOLDS = 100, 5, 0.15, 3
 #: Deviation of the logarithm: the least that is believed of any prediction, and what is assumed without data.
 _LEAST_SPREAD, _BLIND_SPREAD = 0.03, 0.5
 _WIDEST = 4.0
-#: How often variants of one family on one task err alike: held-out residuals of them correlate by 0.1-0.3, its square.
-_SHARED = 0.5
+#: How often variants of one family on one task err alike: what is left of such predictions correlates by its square
+#: (0.2-0.6 in replays, of candidates within 15 % of the best).
+_SHARED = 0.65
 #: Factor on the deviations of a variant never seen, and how many records it takes to forget it.
 _UNKNOWN, _DOUBT = 1.5, 3.0
 #: A normal distribution's deviation over the median of its absolute values.
 _NORMAL = 1.4826
+#: Quantiles that stand for a distribution of misses, and how many records make one.
+_SAMPLES, _FEWEST_OWN = 100, 30
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Of candidates ``(n,)``: sound bound and median in seconds, and the deviation of the median's logarithm.
 
-    ``misses``, of any length, are samples of (logarithm of the truth over the median) in deviations.
+    ``misses``, ``(families, samples)``, are samples of (logarithm of the truth over the median) in deviations, sorted;
+    ``kin`` and ``family`` number what a candidate belongs to.
     """
 
     bound_s: np.ndarray
     median_s: np.ndarray
     spread: np.ndarray
     kin: np.ndarray
+    family: np.ndarray
     misses: np.ndarray
 
     @property
     def low_s(self) -> np.ndarray:
         """The low quantile, or the bound where that is higher."""
-        return self.at(np.full(len(self.spread), np.quantile(self.misses, LOW_QUANTILE)))
+        return self.at(np.quantile(self.misses, LOW_QUANTILE, axis=1)[self.family])
 
     def at(self, deviations: np.ndarray) -> np.ndarray:
         """Seconds that many deviations from the median, not below the bound."""
@@ -67,9 +72,11 @@ class Estimate:
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Seconds as they may turn out; relatives (``kin``) may err together."""
-        shared = rng.choice(self.misses, int(self.kin.max(initial=0)) + 1)[self.kin]
-        own = rng.choice(self.misses, len(self.spread))
-        return self.at(np.where(rng.random(len(self.spread)) < _SHARED, shared, own))
+        samples = self.misses.shape[1]
+        shared = rng.integers(samples, size=int(self.kin.max(initial=0)) + 1)[self.kin]
+        own = rng.integers(samples, size=len(self.spread))
+        rank = np.where(rng.random(len(self.spread)) < _SHARED, shared, own)
+        return self.at(self.misses[self.family, rank])
 
 
 @dataclass(frozen=True)
@@ -90,10 +97,9 @@ class Predictor:
         self.bound_s = rates.bound_s(self._units)
         self._candidates = [self._row(r.task, r.variant, context.of(r.task).weights) for r in requests]
         self._guess_s = np.array([row.guess_s for row in self._candidates])
-        numbers: dict[tuple[str, str], int] = {}
-        self._kin = np.array([
-            numbers.setdefault((row.kin.family, row.kin.task), len(numbers)) for row in self._candidates
-        ], dtype=np.int64)  # fmt: skip
+        self._kin = _numbered((row.kin.family, row.kin.task) for row in self._candidates)
+        self._families = list(dict.fromkeys(row.kin.family for row in self._candidates))
+        self._family = _numbered(row.kin.family for row in self._candidates)
         self._learnt: dict[str, _Row | None] = {}
 
     def proven_s(self, known_s: np.ndarray) -> np.ndarray:
@@ -105,17 +111,19 @@ class Predictor:
         rows = [(row, record.cost_s) for record in records if (row := self._learn(record)) is not None][-_MOST_RECORDS:]
         if len(rows) < _FEWEST_RECORDS:
             blind = np.full(len(self.bound_s), _BLIND_SPREAD)
-            return Estimate(self.bound_s, self._guess_s, blind, self._kin, _normal_sample())
+            misses = np.tile(_normal_sample(), (max(1, len(self._families)), 1))
+            return Estimate(self.bound_s, self._guess_s, blind, self._kin, self._family, misses)
         y = np.array([math.log(cost_s / row.guess_s) for row, cost_s in rows])
         relatives = Relatives([row.kin for row, _ in rows], y)
         x = _with(np.array([row.features for row, _ in rows]), relatives.leave_one_out)
         model = _train(x, y)
         own = np.array([relatives.of(row.kin) for row in self._candidates])
         median, spread = _quantiles(model, _with(np.array([row.features for row in self._candidates]), own))
-        calibration = _calibrated(x, y, [row.kin.variant for row, _ in rows])
+        calibration = _calibrated(x, y, [row.kin for row, _ in rows])
         spread *= [calibration.of(row.kin.variant) for row in self._candidates]
         median_s = self._guess_s * np.exp(median)
-        return Estimate(self.bound_s, median_s, np.maximum(_LEAST_SPREAD, spread), self._kin, calibration.misses)
+        misses = np.array([calibration.misses_of(family) for family in self._families])
+        return Estimate(self.bound_s, median_s, np.maximum(_LEAST_SPREAD, spread), self._kin, self._family, misses)
 
     def _row(self, task: Task, variant: Variant, weights: str) -> _Row:
         bound_s = float(self._rates.bound_s(units(task, variant, weights)))
@@ -166,18 +174,27 @@ def _quantiles(model: xgboost.Booster, x: np.ndarray) -> tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class _Calibration:
-    """How predictions miss: the factor on the deviations of each variant, and samples in multiples of that."""
+    """How predictions miss: the factor on the deviations of each variant, and each record's miss in multiples of that.
+
+    ``families`` are those of the records.
+    """
 
     factors: dict[str, float]
     unknown: float
     misses: np.ndarray
+    families: np.ndarray
 
     def of(self, variant: str) -> float:
         """The factor; a larger one for a variant without records."""
         return self.factors.get(variant, self.unknown)
 
+    def misses_of(self, family: str) -> np.ndarray:
+        """``(_SAMPLES,)`` quantiles: of its own records if they are enough to know its tails by, else of all."""
+        own = self.misses[self.families == family]
+        return np.quantile(own if len(own) >= _FEWEST_OWN else self.misses, (np.arange(_SAMPLES) + 0.5) / _SAMPLES)
 
-def _calibrated(x: np.ndarray, y: np.ndarray, variants: list[str]) -> _Calibration:
+
+def _calibrated(x: np.ndarray, y: np.ndarray, kin: list[Kin]) -> _Calibration:
     """From records that are left out in turn."""
     order = np.random.default_rng(0).permutation(len(y))
     off = np.zeros(len(y))
@@ -187,14 +204,15 @@ def _calibrated(x: np.ndarray, y: np.ndarray, variants: list[str]) -> _Calibrati
         median, spread = _quantiles(_train(x[kept], y[kept]), x[left_out])
         off[left_out] = (y[left_out] - median) / spread
     unknown = _UNKNOWN * _deviation(off)
-    names = np.array(variants)
+    variants = np.array([one.variant for one in kin])
     factors = {}
-    for name in set(variants):
-        own = off[names == name]
+    for name in map(str, np.unique(variants)):
+        own = off[variants == name]
         # a mean of logarithms: a few wild records do not make a variant unpredictable, they are among the misses
         known = len(own) * math.log(_deviation(own))
         factors[name] = math.exp((_DOUBT * math.log(unknown) + known) / (_DOUBT + len(own)))
-    return _Calibration(factors, unknown, off / [factors[name] for name in variants])
+    misses = off / [factors[one.variant] for one in kin]
+    return _Calibration(factors, unknown, misses, np.array([one.family for one in kin]))
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -204,4 +222,10 @@ def _deviation(values: np.ndarray) -> float:
 
 def _normal_sample() -> np.ndarray:
     """A normal distribution's quantiles."""
-    return np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 100) for i in range(100)])
+    return np.array([statistics.NormalDist().inv_cdf((i + 0.5) / _SAMPLES) for i in range(_SAMPLES)])
+
+
+def _numbered(names: Iterable[Hashable]) -> np.ndarray:
+    """The same number for the same name, in the order of first sight."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
