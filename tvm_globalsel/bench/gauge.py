@@ -121,8 +121,11 @@ class Gauge:
         sizes = {"L2": machine.l2_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
         return tuple(self.bandwidth(level, size) for level, size in sizes.items())
 
-    def bandwidth(self, level: str, size_bytes: int, turns: int = 1) -> Bandwidth:
-        """Rates on ``size_bytes`` of data, read again and again, at best of ``turns``; ``level`` is where they lie."""
+    def bandwidth(self, level: str, size_bytes: int, turns: int = 1, blocks: int = 7) -> Bandwidth:
+        """Rates on ``size_bytes`` of data, read again and again, at best of ``turns`` medians of ``blocks``.
+
+        ``level`` is where they lie.
+        """
         passes = max(1, (16 << 20) // size_bytes)
         rates = []
         for arrays in (1, 2):
@@ -137,7 +140,7 @@ class Gauge:
             arguments = [tvm.runtime.tensor(np.full(size, value, np.float32)) for size, value in shapes]
             evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=3)
             block = functools.partial(lambda e, a: min(e(*a).results), evaluator, arguments)
-            taken_s = min(median(self.timed(block).seconds for _ in range(7)) for _ in range(turns))
+            taken_s = min(median(self.timed(block).seconds for _ in range(blocks)) for _ in range(turns))
             rates.append(4 * elements * arrays * passes / taken_s / 1e9)
         return Bandwidth(level, rates[0], rates[1])
 

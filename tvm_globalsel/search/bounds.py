@@ -26,7 +26,7 @@ _FLOAT_BYTES = 4
 _MARGIN = 1.05
 #: Part of the constants that an eviction may leave behind in the level above.
 _LEFT_BEHIND = 0.25
-_PROBE_TURNS = 3
+_PROBE_TURNS, _PROBE_BLOCKS = 3, 3
 #: What is measured, and the unit in which one record's cost is counted.
 _PROBES = {"fma": "flop", "L1": "byte", "L3": "byte", "DRAM": "byte"}
 
@@ -103,5 +103,5 @@ def _measure(target: tvm.target.Target, machine: Machine) -> dict[str, float]:
     gauge = Gauge(target, machine)
     sizes = {"L1": machine.l1_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
     # the best of several: on a shared machine memory is at times slower by half
-    rates_gbs = {level: gauge.bandwidth(level, size, _PROBE_TURNS).best_gbs for level, size in sizes.items()}
+    rates_gbs = {level: gauge.bandwidth(level, size, _PROBE_TURNS, _PROBE_BLOCKS).best_gbs for level, size in sizes.items()}
     return {"fma": 1e-9 / gauge.peak_gflops, **{level: 1e-9 / rate for level, rate in rates_gbs.items()}}

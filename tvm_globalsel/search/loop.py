@@ -11,6 +11,7 @@ every candidate.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,6 +30,8 @@ _DRAWS = 24
 _LEAST_BATCH, _MOST_BATCH, _FIRST_BATCH = 16, 32, 96
 #: The first batch is this part of all candidates, within those limits; others may be larger than those for many.
 _FIRST_PART, _PART = 8, 32
+#: From this many tolerances on, a search is not about to end.
+_NEAR = 2.0
 #: A plan that the log has already is not reopened until its gap is this many tolerances: estimates move with the log.
 _REOPENED = 3.0
 
@@ -158,9 +161,10 @@ class Search:
             estimate = self.estimate()
             guesses = self.guesses(estimate)
             enough = tolerance if rounds else _REOPENED * tolerance
-            if incumbent is not None and (gap := self.estimated_gap(incumbent, guesses)) <= enough:
+            gap = None if incumbent is None else self.estimated_gap(incumbent, guesses)
+            if gap is not None and gap <= enough:
                 return self.found(tuning, rounds, gap)
-            most = max(_MOST_BATCH, len(self._keys) // _PART) if incumbent else self._first_batch
+            most = self._first_batch if gap is None else self._most(gap / tolerance if tolerance else math.inf)
             batch = self.batch(guesses, estimate, most) if guesses else []
             if not batch:
                 break
@@ -173,6 +177,10 @@ class Search:
     @property
     def _first_batch(self) -> int:
         return max(_LEAST_BATCH, min(_FIRST_BATCH, len(self._keys) // _FIRST_PART))
+
+    def _most(self, tolerances: float) -> int:
+        """Kernels of a later round, with an estimated gap of that many tolerances: few if the next one may be the last."""
+        return _MOST_BATCH if tolerances < _NEAR else max(_MOST_BATCH, len(self._keys) // _PART)
 
     def found(self, tuning: Tuning, rounds: int, estimated: float | None = None) -> Found:
         """What is known now, with both gaps; ``estimated`` is the second one if it is known."""
