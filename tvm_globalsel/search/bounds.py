@@ -103,5 +103,6 @@ def _measure(target: tvm.target.Target, machine: Machine) -> dict[str, float]:
     gauge = Gauge(target, machine)
     sizes = {"L1": machine.l1_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
     # the best of several: on a shared machine memory is at times slower by half
-    rates_gbs = {level: gauge.bandwidth(level, size, _PROBE_TURNS, _PROBE_BLOCKS).best_gbs for level, size in sizes.items()}
-    return {"fma": 1e-9 / gauge.peak_gflops, **{level: 1e-9 / rate for level, rate in rates_gbs.items()}}
+    bandwidths = {level: gauge.bandwidth(level, size, _PROBE_TURNS, _PROBE_BLOCKS) for level, size in sizes.items()}
+    byte_s = {level: 1e-9 / bandwidth.best_gbs for level, bandwidth in bandwidths.items()}
+    return {"fma": 1e-9 / gauge.peak_gflops, **byte_s}

@@ -179,7 +179,7 @@ class Search:
         return max(_LEAST_BATCH, min(_FIRST_BATCH, len(self._keys) // _FIRST_PART))
 
     def _most(self, tolerances: float) -> int:
-        """Kernels of a later round, with an estimated gap of that many tolerances: few if the next one may be the last."""
+        """Kernels of a later round, with an estimated gap of so many tolerances: few if it may be the last."""
         return _MOST_BATCH if tolerances < _NEAR else max(_MOST_BATCH, len(self._keys) // _PART)
 
     def found(self, tuning: Tuning, rounds: int, estimated: float | None = None) -> Found:
