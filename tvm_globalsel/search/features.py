@@ -14,30 +14,41 @@ from te_kernels.task import TASK_TYPES, ConvTask, PoolTask, Task
 from te_kernels.variant import Variant, all_variants
 from tvm_globalsel.search.bounds import Rates
 
-#: Typical time over the bound of a family, so that little data suffices to correct it: medians of ``tuning_logs/``.
-_TYPICAL = {"direct": 1.2, "strassen": 1.25, "winograd": 1.5, "fft": 2.2, "im2": 1.6, "kn2": 3.5, "gemm": 1.9,
-            "dense": 1.2, "depthwise": 3.4, "transform": 4.1, "pool": 5.2, "sum2d": 100.0}  # fmt: skip
-_TYPICAL_OTHER = 4.6
+#: Typical time over a family's floor (:func:`typical_s`), so that little data suffices to correct it: medians of
+#: ``tuning_logs/``.
+_TYPICAL = {"direct": 1.2, "strassen": 1.3, "winograd": 1.4, "fft": 1.8, "im2": 1.6, "kn2": 2.3, "gemm": 1.7,
+            "dense": 1.8, "depthwise": 3.1, "transform": 4.1, "pool": 4.0, "sum2d": 50.0}  # fmt: skip
+_TYPICAL_OTHER = 4.5
 #: What a call costs at least, whatever it computes.
 _CALL_S = 3e-7
 _MISSING = math.nan
+_LAYOUT_KNOBS = frozenset({"data", "out", "layout"})
 
 
-def typical_s(bound_s: float, variant: Variant) -> float:
-    """A guess without any data."""
-    return _CALL_S + bound_s * _TYPICAL.get(variant.family, _TYPICAL_OTHER)
+def typical_s(task: Task, variant: Variant, rates: Rates, weights: str, bound_s: float) -> float:
+    """A guess without any data: a multiple of the bound, or of the time in which its own form of the weights comes."""
+    floor_s = max(bound_s, _streaming_s(task, variant, rates, weights))
+    return _CALL_S + floor_s * _TYPICAL.get(variant.family, _TYPICAL_OTHER)
+
+
+def _streaming_s(task: Task, variant: Variant, rates: Rates, weights: str) -> float:
+    """Transformed weights may be larger than the model's; where that is not known, zero."""
+    byte_s = rates.memory_byte_s if weights == "memory" else rates.l3_byte_s
+    return (variant.packed_bytes(task) or 0) * byte_s
 
 
 def features(task: Task, variant: Variant, rates: Rates, weights: str, bound_s: float) -> np.ndarray:
     """``(features,)``; NaN stands for what the task or the variant does not have."""
     layouts = variant.layouts(task)
     inputs, output = task.input_shapes, task.output_shape
+    streaming_s = _streaming_s(task, variant, rates, weights)
     return np.array([
         list(TASK_TYPES).index(task.kind), *_sizes(task),
         _log(math.prod(output)), _log(math.prod(inputs[0]) if inputs else 0), len(inputs), len(task.param_shapes),
         len(task.steps), weights == "memory",
         _log(task.flops), _log(task.bytes_moved), _log(variant.arithmetic(task)), math.log(bound_s + _CALL_S),
-        variant.arithmetic(task) * rates.flop_s / (bound_s or math.inf), _log(variant.workspace_bytes(task)),
+        variant.arithmetic(task) * rates.flop_s / (bound_s or math.inf),
+        streaming_s / (bound_s or math.inf), streaming_s / (variant.arithmetic(task) * rates.flop_s or math.inf), _log(variant.workspace_bytes(task)),
         _code(variant.family), list(all_variants()).index(variant.name),
         _code(layouts.inputs[0] if layouts.inputs else ""), _code(layouts.output),
         _tail(output, layouts.output), *_knobs(variant),
@@ -57,6 +68,12 @@ def _tail(shape: tuple[int, ...], layout: str) -> float:
     return shape[1] % 16 if len(shape) > 1 else _MISSING
 
 
+def twins(variant: Variant) -> str:
+    """The same for instances that differ in nothing but their layouts."""
+    own = variant.knobs
+    return f"{variant.family} {[(name, own[name]) for name in sorted(own.keys() - _LAYOUT_KNOBS)]}"
+
+
 def _knobs(variant: Variant) -> list[float]:
     own: dict[str, Any] = variant.knobs
     return [_number(own[name]) if name in own else _MISSING for name in _knob_names()]
@@ -69,7 +86,7 @@ def _number(value: Any) -> float:
 @functools.cache
 def _knob_names() -> tuple[str, ...]:
     names = {field.name for cls in all_variants().values() for field in dataclasses.fields(cls)}
-    return tuple(sorted(names - {"data", "out", "layout"}))
+    return tuple(sorted(names - _LAYOUT_KNOBS))
 
 
 def _code(text: str) -> float:

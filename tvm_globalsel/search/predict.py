@@ -22,7 +22,7 @@ from te_kernels.variant import Variant, from_knobs
 from tvm_globalsel.log import Context, Record, variant_revision
 from tvm_globalsel.measure import Request
 from tvm_globalsel.search.bounds import Rates, units
-from tvm_globalsel.search.features import features, typical_s
+from tvm_globalsel.search.features import features, twins, typical_s
 from tvm_globalsel.search.relatives import Kin, Relatives
 
 LOW_QUANTILE = 0.1
@@ -127,8 +127,9 @@ class Predictor:
 
     def _row(self, task: Task, variant: Variant, weights: str) -> _Row:
         bound_s = float(self._rates.bound_s(units(task, variant, weights)))
-        kin = Kin(variant.family, variant.name, f"{task.key} {weights}")
-        return _Row(kin, features(task, variant, self._rates, weights, bound_s), typical_s(bound_s, variant))
+        kin = Kin(variant.family, variant.name, f"{task.key} {weights}", twins(variant))
+        case = (task, variant, self._rates, weights, bound_s)
+        return _Row(kin, features(*case), typical_s(*case))
 
     def _learn(self, record: Record) -> _Row | None:
         """What a record teaches; None for one that is of no use here. A log is untrusted: any of it may be wild."""

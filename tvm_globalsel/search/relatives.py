@@ -17,11 +17,12 @@ _FAMILY_WEIGHT, _VARIANT_WEIGHT, _TASK_WEIGHT = 1.0, 2.0, 0.7
 
 @dataclass(frozen=True)
 class Kin:
-    """To whom a candidate is related."""
+    """To whom a candidate is related. ``twins`` is what it has in common with those that differ in layouts only."""
 
     family: str
     variant: str
     task: str
+    twins: str
 
 
 class Relatives:
