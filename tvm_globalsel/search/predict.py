@@ -119,11 +119,14 @@ class Predictor:
         model = _train(x, y)
         own = np.array([relatives.of(row.kin) for row in self._candidates])
         median, spread = _quantiles(model, _with(np.array([row.features for row in self._candidates]), own))
-        calibration = _calibrated(x, y, [row.kin for row, _ in rows])
-        spread *= [calibration.of(row.kin.variant) for row in self._candidates]
+        calibrations = _calibrations(x, y, [row.kin for row, _ in rows])
+        measured = {(row.kin.task, row.kin.twins) for row, _ in rows}
+        known = [int((row.kin.task, row.kin.twins) in measured) for row in self._candidates]
+        spread *= [calibrations[k].of(row.kin.variant) for k, row in zip(known, self._candidates, strict=True)]
+        misses = np.array([one.misses_of(family) for one in calibrations for family in self._families])
+        kind = self._family + np.array(known) * len(self._families)
         median_s = self._guess_s * np.exp(median)
-        misses = np.array([calibration.misses_of(family) for family in self._families])
-        return Estimate(self.bound_s, median_s, np.maximum(_LEAST_SPREAD, spread), self._kin, self._family, misses)
+        return Estimate(self.bound_s, median_s, np.maximum(_LEAST_SPREAD, spread), self._kin, kind, misses)
 
     def _row(self, task: Task, variant: Variant, weights: str) -> _Row:
         bound_s = float(self._rates.bound_s(units(task, variant, weights)))
@@ -195,24 +198,39 @@ class _Calibration:
         return np.quantile(own if len(own) >= _FEWEST_OWN else self.misses, (np.arange(_SAMPLES) + 0.5) / _SAMPLES)
 
 
-def _calibrated(x: np.ndarray, y: np.ndarray, kin: list[Kin]) -> _Calibration:
-    """From records that are left out in turn."""
-    order = np.random.default_rng(0).permutation(len(y))
-    off = np.zeros(len(y))
-    for fold in range(_FOLDS):
-        left_out = order[fold::_FOLDS]
-        kept = np.setdiff1d(order, left_out)
-        median, spread = _quantiles(_train(x[kept], y[kept]), x[left_out])
-        off[left_out] = (y[left_out] - median) / spread
-    unknown = _UNKNOWN * _deviation(off)
+def _calibrations(x: np.ndarray, y: np.ndarray, kin: list[Kin]) -> tuple[_Calibration, _Calibration]:
+    """For candidates none of whose twins has been measured, and for those with one."""
+    groups = _numbered((one.task, one.twins) for one in kin)
+    apart = _calibrated(_missed(x, y, groups), kin)
+    together = np.bincount(groups)[groups] > 1
+    if together.sum() < _FEWEST_RECORDS:
+        return apart, apart
+    missed = _missed(x, y, np.arange(len(y)))
+    return apart, _calibrated(missed[together], [one for one, own in zip(kin, together, strict=True) if own])
+
+
+def _missed(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """By how many fitted deviations records that were left out miss the median; those of a group are left out at once."""
+    order = np.random.default_rng(0).permutation(groups.max() + 1)
+    fold = order[groups] % _FOLDS
+    missed = np.zeros(len(y))
+    for left_out in range(_FOLDS):
+        out = fold == left_out
+        median, spread = _quantiles(_train(x[~out], y[~out]), x[out])
+        missed[out] = (y[out] - median) / spread
+    return missed
+
+
+def _calibrated(missed: np.ndarray, kin: list[Kin]) -> _Calibration:
+    unknown = _UNKNOWN * _deviation(missed)
     variants = np.array([one.variant for one in kin])
     factors = {}
     for name in map(str, np.unique(variants)):
-        own = off[variants == name]
+        own = missed[variants == name]
         # a mean of logarithms: a few wild records do not make a variant unpredictable, they are among the misses
         known = len(own) * math.log(_deviation(own))
         factors[name] = math.exp((_DOUBT * math.log(unknown) + known) / (_DOUBT + len(own)))
-    misses = off / [factors[one.variant] for one in kin]
+    misses = missed / [factors[one.variant] for one in kin]
     return _Calibration(factors, unknown, misses, np.array([one.family for one in kin]))
 
 
