@@ -23,7 +23,7 @@ from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.packing import described, packed_bytes
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.selection import Costs, Measured
-from tvm_globalsel.solve import pbqp, solve
+from tvm_globalsel.solve import frugal, solve
 from tvm_globalsel.solve.memory import Memory, Peak, peak
 from tvm_globalsel.solve.restrict import restricted
 
@@ -31,14 +31,15 @@ _FLOAT_BYTES = 4
 _EXACT = ("pbqp", "milp")
 #: A plan whose error is above the limit by no more than this part of it keeps the limit: sums are rounded.
 ROUNDING = 1e-9
-MEMORY, ERROR = "--max-memory", "--max-error"
+MEMORY, ERROR, SLACK = "--max-memory", "--max-error", "--slack"
 
 
 @dataclass(frozen=True)
 class Demands:
     """Limits on a plan: peak bytes, accumulated relative error, (node, variant) pins, forbidden variants.
 
-    A variant is given by its name or by its label, ``name[knob=value,...]``.
+    A variant is given by its name or by its label, ``name[knob=value,...]``. ``slack`` is the part of the fastest
+    plan's time that smaller weights may cost. Raises :class:`UserError` for a slack beside limits.
     """
 
     max_memory_bytes: int | None = None
@@ -46,12 +47,22 @@ class Demands:
     pins: tuple[tuple[str, str], ...] = ()
     forbids: tuple[str, ...] = ()
     time_limit_s: float = 120.0
+    slack: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.slack and self.limited:
+            raise UserError(f"{SLACK} goes with neither {MEMORY} nor {ERROR}", "leave one of them out")
+
+    @property
+    def limited(self) -> bool:
+        """Whether the fastest plan may be one that is not allowed."""
+        return self.max_memory_bytes is not None or self.max_error is not None
 
     def to_dict(self) -> dict[str, Any]:
         """For ``plan.json``."""
         return {
             "max_memory_bytes": self.max_memory_bytes, "max_error": self.max_error,
-            "pin": [list(pin) for pin in self.pins], "forbid": list(self.forbids),
+            "pin": [list(pin) for pin in self.pins], "forbid": list(self.forbids), "slack": self.slack,
         }  # fmt: skip
 
 
@@ -191,15 +202,16 @@ def answer(network: Network, costs: Costs, problem: Problem, demands: Demands, s
     """The best plan of a restricted problem within the limits. Without limits, any solver; with limits, exact ones.
 
     Limits that the free optimum keeps change nothing; else the MILP finds the optimum among the plans that keep them.
+    A slack is spent on smaller weights.
     Raises :class:`UserError` that says which demand cannot be met and the nearest value that can.
     """
-    limited = demands.max_memory_bytes is not None or demands.max_error is not None
     try:
-        if not limited:
-            return solve(problem, solver)
-        if solver not in _EXACT:
-            raise UserError(f"--solver {solver} cannot keep {MEMORY} or {ERROR}", "use milp, or leave --solver out")
-        free = pbqp.solve(problem)
+        if (demands.limited or demands.slack) and solver not in _EXACT:
+            given = SLACK if demands.slack else f"{MEMORY} or {ERROR}"
+            raise UserError(f"--solver {solver} cannot keep {given}", "use milp, or leave --solver out")
+        free = solve(problem, "pbqp" if demands.limited else solver)
+        if not demands.limited and not demands.slack:
+            return free
     except Infeasible as error:
         pinned = bool(demands.pins or demands.forbids)
         raise UserError(
@@ -209,6 +221,8 @@ def answer(network: Network, costs: Costs, problem: Problem, demands: Demands, s
     except ValueError as error:
         raise UserError(f"--solver {solver}: {error}", "choose one of those") from error
     needs = account(network, costs, problem)
+    if demands.slack:
+        return frugal.solve(problem, needs.memory.weight_bytes, demands.slack, free)
     if solver != "milp" and not _broken(needs, free, demands):
         return free
     from tvm_globalsel.limits import within  # scipy is slow to import, and few need it
@@ -225,4 +239,4 @@ def _broken(needs: Account, solution: Solution, demands: Demands) -> bool:
 
 def unlimited(demands: Demands) -> Demands:
     """The pins and prohibitions alone."""
-    return dataclasses.replace(demands, max_memory_bytes=None, max_error=None)
+    return dataclasses.replace(demands, max_memory_bytes=None, max_error=None, slack=0.0)

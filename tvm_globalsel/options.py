@@ -56,9 +56,8 @@ class Options:
         That is known for the fastest plan only: other solvers and limits compare candidates that it never needs.
         And it is known of this machine only, whose rates bound the candidates' times from below.
         """
-        limited = self.demands.max_memory_bytes is not None or self.demands.max_error is not None
         here = self.rpc_tracker is None
-        return here and not self.exhaustive and self.solver in ("pbqp", "milp") and not limited
+        return here and not self.exhaustive and self.solver in ("pbqp", "milp") and not self.demands.limited
 
 
 def default_log() -> Path:

@@ -16,6 +16,7 @@ from tvm_globalsel.artefacts import PLAN_FORMAT
 from tvm_globalsel.demands import account
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import solve
+from tvm_globalsel.solve.frugal import Frugal
 from tvm_globalsel.solve.regret import regrets
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def make_plan(
     network, selection = selected.network, selected.selection
     problem, solution = selection.problem, selection.solution
     # under limits the regrets are those of the network without them, whose optimum is another plan
-    limited = selected.demands.max_memory_bytes is not None or selected.demands.max_error is not None
-    every_regret = regrets(problem, dataclasses.replace(solution, optimal=solution.optimal and not limited))
+    optimal = solution.optimal and not selected.demands.limited
+    every_regret = regrets(problem, dataclasses.replace(solution, optimal=optimal))
     needs = account(network, selected.costs, problem, solution)
     first = len(network.inputs)
     shapes = network.shapes
@@ -58,6 +59,7 @@ def make_plan(
         "certificate": certificate(solution),
         "constraints": selected.demands.to_dict(),
         "peak_memory": {**dataclasses.asdict(needs.peak(solution)), "arena_bytes": selected.arena_bytes},
+        "slack": slack_statement(solution),
         "accumulated_error": needs.error(solution),
         "predicted_s": {"selected": _number(solution.cost_s), **baselines(problem)},
         "tuning": {
@@ -137,6 +139,16 @@ def certificate(solution: Solution) -> dict[str, Any]:
         "seconds": round(solution.seconds, 4),
         "reductions": dict(solution.reductions),
     }
+
+
+def slack_statement(solution: Solution) -> dict[str, float] | None:
+    """What the weights need in place of the fastest plan's; None where no time was to be spent on that."""
+    if not isinstance(solution, Frugal):
+        return None
+    return {
+        "fastest_s": solution.lower_bound_s, "fastest_weight_bytes": solution.fastest_weight_bytes,
+        "weight_bytes": solution.weight_bytes, "least_weight_bytes": solution.least_weight_bytes,
+    }  # fmt: skip
 
 
 def baselines(problem: Problem) -> dict[str, float | None]:

@@ -53,7 +53,8 @@ def test_plan_accounts_for_memory_and_error(free: dict, selected: Selected) -> N
     # conv0 writes 16x10x10, which conv1 reads and adds: at least two maps of that size live at once
     assert peak["activation_bytes"] >= 2 * 16 * 10 * 10 * 4
     assert free["accumulated_error"] == pytest.approx(sum(node["relative_error"] or 0.0 for node in free["nodes"]))
-    assert free["constraints"] == {"max_memory_bytes": None, "max_error": None, "pin": [], "forbid": []}
+    assert free["constraints"] == {"max_memory_bytes": None, "max_error": None, "pin": [], "forbid": [], "slack": 0.0}
+    assert free["slack"] is None
 
 
 def op_bytes(selected: Selected, node: dict) -> int:
@@ -94,6 +95,21 @@ def test_impossible_error_names_the_least_and_that_is_feasible(
 def test_loose_limits_change_nothing(tiny: tuple[Path, Path], log: Path, tmp_path: Path, free: dict) -> None:
     plan, _ = compiled(tiny, log, tmp_path / "a", "--max-memory", "1GiB", "--max-error", 1)
     assert plan["predicted_s"] == free["predicted_s"] and plan["certificate"]["optimal"]
+
+
+def test_slack_buys_smaller_weights(tiny: tuple[Path, Path], log: Path, tmp_path: Path, free: dict) -> None:
+    plan, shown = compiled(tiny, log, tmp_path / "a", "--slack", 0.5)
+    bought, fastest = plan["slack"], free["predicted_s"]["selected"]
+    assert bought["fastest_s"] == fastest and bought["fastest_weight_bytes"] == free["peak_memory"]["weight_bytes"]
+    assert bought["weight_bytes"] == plan["peak_memory"]["weight_bytes"] < bought["fastest_weight_bytes"]
+    assert bought["least_weight_bytes"] <= bought["weight_bytes"]
+    assert fastest < plan["predicted_s"]["selected"] <= 1.5 * fastest
+    assert not plan["certificate"]["optimal"] and "At most 50.0% slower than the fastest plan by pbqp" in shown
+    assert command("check", tmp_path / "a", tiny[0]).returncode == 0
+    here = tmp_path / "b"
+    assert "--slack goes with neither" in refused(tiny, log, here, "--slack", 0.1, "--max-memory", "1GiB")
+    assert "--solver local cannot keep --slack" in refused(tiny, log, here, "--slack", 0.1, "--solver", "local")
+    assert "'1.5' is not a part" in command("compile", tiny[0], "-o", here, "--slack", 1.5).stderr
 
 
 @pytest.mark.parametrize("solver", ["pbqp", "milp", "local", "greedy"])

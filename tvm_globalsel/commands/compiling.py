@@ -37,6 +37,9 @@ def add_compile(commands: Commands) -> None:
     parser.add_argument(
         "--max-error", type=types.error, metavar="E", help="most accumulated relative error of the operators"
     )
+    parser.add_argument("--slack", type=types.part, default=0.0, metavar="P",
+                        help="take up to this part longer than the fastest plan for smaller weights "
+                        "(default 0)")  # fmt: skip
     add_shared(parser, "--pin",
                help="take this variant (a name, or name[knobs]) for this operator; may be repeated")  # fmt: skip
     add_shared(parser, "--forbid", help="may be repeated")
@@ -64,7 +67,8 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_globalsel.report.progress import tuning_progress
     from tvm_globalsel.report.tables import summary
 
-    demands = Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time)
+    demands = Demands(args.max_memory, args.max_error, tuple(args.pin), tuple(args.forbid), args.solver_time,
+                      args.slack)  # fmt: skip
     options = _options(
         args, demands, precision=args.precision, solver=args.solver, dump_dir=args.dump_dir, tolerance=args.tolerance,
         exhaustive=args.exhaustive, refine=args.refine,

@@ -45,6 +45,14 @@ def error(text: str) -> float:
     return value
 
 
+def part(text: str) -> float:
+    """A part of something: from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part; give e.g. 0.01")
+    return value
+
+
 def budget(text: str) -> float:
     """Seconds: finite, not negative."""
     value = _number(text)

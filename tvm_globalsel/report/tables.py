@@ -69,7 +69,7 @@ def explain(plan: dict[str, Any]) -> None:
     for sentence in filter(None, map(fastest_alone_sentence, plan["nodes"])):
         console.print(sentence, highlight=False, soft_wrap=True)
     console.print(_totals(plan))
-    console.print(_proof(plan), highlight=False)
+    console.print(_proof(plan), highlight=False, soft_wrap=True)
     _search(console, plan)
     console.print(robustness_sentence(plan), highlight=False, soft_wrap=True)
     _needs(console, plan)
@@ -119,6 +119,7 @@ def _needs(console: Console, plan: dict[str, Any]) -> None:
     given = [f"--max-memory {asked['max_memory_bytes']}"] if asked["max_memory_bytes"] is not None else []
     given += [f"--max-error {asked['max_error']}"] if asked["max_error"] is not None else []
     limited = bool(given)
+    given += [f"--slack {asked['slack']:g}"] if asked.get("slack") else []
     given += [f"--pin {node}={variant}" for node, variant in asked["pin"]]
     given += [f"--forbid {variant}" for variant in asked["forbid"]]
     if given:
@@ -159,6 +160,8 @@ def _totals(plan: dict[str, Any]) -> Table:
 
 def _proof(plan: dict[str, Any]) -> str:
     proof = plan["certificate"]
+    if plan.get("slack"):
+        return _slack(plan)
     how = ", ".join(f"{name} {count}" for name, count in proof["reductions"].items())
     if proof["optimal"]:
         return f"Proven optimal by {proof['solver']} in {proof['seconds'] * 1e3:.0f} ms ({how or 'no reductions'})."
@@ -166,6 +169,16 @@ def _proof(plan: dict[str, Any]) -> str:
         return (f"NOT proven optimal: {proof['solver']} stopped after {proof['seconds']:.1f} s, at most "
                 f"{proof['gap']:.2%} above the best.")  # fmt: skip
     return f"Solver {proof['solver']} proves nothing about this plan ({proof['seconds'] * 1e3:.0f} ms)."
+
+
+def _slack(plan: dict[str, Any]) -> str:
+    bought, proof = plan["slack"], plan["certificate"]
+    return (
+        f"At most {plan['constraints']['slack']:.1%} slower than the fastest plan by {proof['solver']} "
+        f"({bought['fastest_s'] * 1e3:.3f} ms, {bought['fastest_weight_bytes'] / 2**20:.2f} MiB of weights): "
+        f"{proof['gap']:.2%} of this one's time go into smaller weights, {bought['weight_bytes'] / 2**20:.2f} MiB. "
+        f"No such plan has less than {bought['least_weight_bytes'] / 2**20:.2f}."
+    )  # fmt: skip
 
 
 def _search(console: Console, plan: dict[str, Any]) -> None:
