@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
+from tvm.target import codegen
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
@@ -122,11 +123,18 @@ def copy(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:
     return _tir.prim_func([source, factors, target], _tir.sequence(body))
 
 
-def flush() -> tvm.tirx.PrimFunc:
-    """Writes every cache line of a float32 vector of any length back to memory and drops it (x86's ``clflush``)."""
+def flush(target: tvm.target.Target) -> tvm.tirx.PrimFunc:
+    """Writes every cache line of a float32 vector of any length back to memory and drops it (x86).
+
+    With ``clflushopt`` where there is one, whose flushes overlap: ``clflush`` waits for each line, 50 to 100 ns on
+    Emerald Rapids, where the other takes 4.
+    """
+    overlapping = codegen.target_has_features("clflushopt", target)
+    instruction = "llvm.x86.clflushopt" if overlapping else "llvm.x86.sse2.clflush"
     with IRBuilder() as builder, T.prim_func():
         data = T.arg("data", T.buffer((T.int64(),), "float32"))
         with T.serial(0, -(-data.shape[0] // CACHE_LINE_FLOATS)) as line:
             address = tirx.address_of(data[line * CACHE_LINE_FLOATS])
-            T.evaluate(tirx.call_llvm_intrin("void", "llvm.x86.sse2.clflush", address))
+            T.evaluate(tirx.call_llvm_intrin("void", instruction, address))
+        T.evaluate(tirx.call_llvm_intrin("void", "llvm.x86.sse2.mfence"))  # what follows must not find them
     return builder.get()

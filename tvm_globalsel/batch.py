@@ -93,7 +93,7 @@ def _timing(machine: Machine, weights: str, target: tvm.target.Target) -> _Funct
     if machine.threads > 1:
         functions["handoff"] = probes.handoff(machine.threads, HANDOFF_ROUNDS)
     if weights == "memory" and codegen.target_has_features("sse2", target):
-        functions["flush"] = probes.flush()
+        functions["flush"] = probes.flush(target)
     return {name: func.with_attr("global_symbol", name) for name, func in functions.items()}
 
 

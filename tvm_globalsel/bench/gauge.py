@@ -27,6 +27,8 @@ _CPU_SHARE = 0.95
 _ATTEMPTS = 6
 _PROBE_ITERATIONS = 20_000
 _ELEMENTS_MULTIPLE = 128
+#: A block that reads more than this is long enough as it is.
+_LONG_BYTES = 256 << 20
 
 _Block = TypeVar("_Block")
 
@@ -117,9 +119,7 @@ class Gauge:
 
     def bandwidths(self) -> tuple[Bandwidth, ...]:
         """Of L2, L3 and memory."""
-        machine = self._machine
-        sizes = {"L2": machine.l2_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
-        return tuple(self.bandwidth(level, size) for level, size in sizes.items())
+        return tuple(self.bandwidth(level, probed_bytes(self._machine, level)) for level in ("L2", "L3", "DRAM"))
 
     def bandwidth(self, level: str, size_bytes: int, turns: int = 1, blocks: int = 7) -> Bandwidth:
         """Rates on ``size_bytes`` of data, read again and again, at best of ``turns`` medians of ``blocks``.
@@ -138,7 +138,8 @@ class Gauge:
                 func = probes.copy(self._machine, elements, passes)
                 shapes = [(elements, 1.0), (lanes, 1.0), (elements, 0.0)]
             arguments = [tvm.runtime.tensor(np.full(size, value, np.float32)) for size, value in shapes]
-            evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=3)
+            repeat = 3 if size_bytes <= _LONG_BYTES else 1
+            evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=repeat)
             block = functools.partial(lambda e, a: min(e(*a).results), evaluator, arguments)
             taken_s = min(median(self.timed(block).seconds for _ in range(blocks)) for _ in range(turns))
             rates.append(4 * elements * arrays * passes / taken_s / 1e9)
@@ -151,6 +152,19 @@ class Gauge:
 
     def _built(self, func: tvm.tirx.PrimFunc) -> Any:
         return tvm.compile(tvm.IRModule({"main": func}), target=self._target).mod
+
+
+def probed_bytes(machine: Machine, level: str) -> int:
+    """Of how much data to measure a level's bandwidth, so that it lies there and in no other.
+
+    The last-level cache of a large server is shared by all of its cores, and slower the more of it one of them takes.
+    """
+    return {
+        "L1": machine.l1_bytes // 2,
+        "L2": machine.l2_bytes // 2,
+        "L3": min(machine.l3_bytes // 4, 8 * machine.l2_bytes),
+        "DRAM": min(4 * machine.l3_bytes, max(128 << 20, 2 * machine.l3_bytes)),
+    }[level]
 
 
 def stay_on_one_cpu() -> None:

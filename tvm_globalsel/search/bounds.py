@@ -98,11 +98,12 @@ def machine_rates(log: TuningLog, target: tvm.target.Target, machine: Machine, c
 
 def _measure(target: tvm.target.Target, machine: Machine) -> dict[str, float]:
     """Seconds of one thread per FLOP and per byte of each level."""
-    from tvm_globalsel.bench.gauge import Gauge  # compiles its probe
+    from tvm_globalsel.bench.gauge import Gauge, probed_bytes  # compiles its probe
 
     gauge = Gauge(target, machine)
-    sizes = {"L1": machine.l1_bytes // 2, "L3": machine.l3_bytes // 4, "DRAM": 4 * machine.l3_bytes}
-    # the best of several: on a shared machine memory is at times slower by half
-    bandwidths = {level: gauge.bandwidth(level, size, _PROBE_TURNS, _PROBE_BLOCKS) for level, size in sizes.items()}
-    byte_s = {level: 1e-9 / bandwidth.best_gbs for level, bandwidth in bandwidths.items()}
-    return {"fma": 1e-9 / gauge.peak_gflops, **byte_s}
+
+    def byte_s(level: str) -> float:
+        # the best of several: on a shared machine memory is at times slower by half
+        return 1e-9 / gauge.bandwidth(level, probed_bytes(machine, level), _PROBE_TURNS, _PROBE_BLOCKS).best_gbs
+
+    return {"fma": 1e-9 / gauge.peak_gflops, **{level: byte_s(level) for level in _PROBES if level != "fma"}}
