@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
-from tvm.target import codegen
 from tvm.script.ir_builder import IRBuilder
+from tvm.target import codegen
 from tvm.tirx.script import builder as T
 
 from te_kernels.generic import _tir
