@@ -7,7 +7,6 @@ TVM would embed them in the library's bytecode. There they are compiled, linked,
 from __future__ import annotations
 
 import math
-import mmap
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tvm_globalsel.errors import UserError
+from tvm_globalsel.large_pages import large_pages
 from tvm_globalsel.threads import thread_pool
 
 #: Kernels are compiled for pointers of this alignment.
@@ -96,7 +96,7 @@ def read_weights(path: Path, record: dict[str, Any]) -> list[np.ndarray]:
         with open(path, "rb", buffering=0) as file, thread_pool() as pool:
             if os.fstat(file.fileno()).st_size != size:  # before there is memory for it
                 raise other
-            memory, starts = _memory(size), range(0, size, _PART_BYTES)
+            memory, starts = large_pages(size), range(0, size, _PART_BYTES)
             found = list(
                 pool.map(lambda start: _read(file.fileno(), start, memory[start : start + _PART_BYTES]), starts)
             )
@@ -119,14 +119,6 @@ def _read(file: int, position: int, part: memoryview) -> str:
             done += count
         checksum += _checksum(block, start // _PAGE_BYTES)
     return _hexadecimal(checksum)
-
-
-def _memory(size: int) -> memoryview:
-    # private: the default is memory shared with child processes, which has no large pages
-    block = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        block.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(block)[:size]
 
 
 def _views(memory: memoryview, tensors: Iterable[dict[str, Any]]) -> Iterable[np.ndarray]:

@@ -132,11 +132,21 @@ class Geometry:
         b = self.blocking
         return self.register_tiles * b.tile * b.vectors * b.lanes + b.lanes
 
+    @property
+    def transformed_floats(self) -> int:
+        """V of one block of tiles."""
+        return self.positions * self.input_panel
+
+    @property
+    def products_floats(self) -> int:
+        """M of one chunk, never as large as V: TVM 0.27 (StorageRewrite) would put both into the same memory."""
+        made = self.blocking.chunk * self.positions * self.product_panel
+        return made + (self.blocking.lanes if made == self.transformed_floats else 0)
+
     def workspace_bytes(self, threads: int = 1) -> int:
         """Transformed input and products of the blocks at work; threads share the input of a single block."""
         parts = self.blocks if self.blocks > 1 else self.chunks
-        products = self.blocking.chunk * self.product_panel * min(threads, parts)
-        return 4 * self.positions * (self.input_panel * min(threads, self.blocks) + products)
+        return 4 * (self.transformed_floats * min(threads, self.blocks) + self.products_floats * min(threads, parts))
 
     def pack(self, params: list[np.ndarray]) -> list[np.ndarray]:
         """Weight ``(k, c / groups, r, s)`` transformed in float64 to ``weight_shape``; constants zero-padded."""

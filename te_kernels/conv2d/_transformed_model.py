@@ -19,14 +19,8 @@ Transform = TypeVar("Transform", bound=TileTransform)
 
 #: Fused multiply-adds in flight needed to hide their latency: 2 pipes x 4 cycles.
 _FMAS_IN_FLIGHT = 8
-#: Bytes a cycle that one core streams from beyond L2. This and the constants below were fitted to 200 measurements on a
-#: Zen 5 core (3.8 GHz, 1 MB of L2): the model's standard deviation is 4 %, its best choice loses at most 6 %.
-_STREAM_BYTES = 14.0
-#: The same with nothing else in the way: L3's bandwidth, on Zen 4 and Zen 5.
-_UNDISTURBED_BYTES = 26.0
-#: Bytes a cycle that all cores together stream from memory: 44 GB/s, whatever the number of threads.
-_MEMORY_BYTES = 10.5
-#: Bytes a cycle from L2 to L1, not hidden.
+#: Bytes a cycle from L2 to L1, not hidden. This and the constants below were fitted to 200 measurements on a Zen 5 core
+#: (3.8 GHz, 1 MB of L2): the model's standard deviation is 4 %, its best choice loses at most 6 %.
 _L2_BYTES = 64.0
 #: Of the smaller one of two overlapping times, what the other does not hide.
 _EXPOSED = 0.1
@@ -147,9 +141,10 @@ def cycles(geometry: Geometry, machine: Machine, weights: Weights) -> float:
     from_l3, through_transforms = _streamed_bytes(geometry, machine)
     parts = geometry.blocks if geometry.blocks > 1 else geometry.chunks
     share = cdiv(parts, machine.threads) / parts
-    stream = share * from_l3 / (_UNDISTURBED_BYTES if weights is Weights.L3_UNDISTURBED else _STREAM_BYTES)
+    streaming = machine.streaming
+    stream = share * from_l3 / (streaming.l3 if weights is Weights.L3_UNDISTURBED else streaming.l3_disturbed)
     if weights is Weights.MEMORY:  # which the threads share
-        stream = max(stream, geometry.weight_bytes / _MEMORY_BYTES)
+        stream = max(stream, geometry.weight_bytes / streaming.memory)
     products = _overlapped(share * _products(geometry, tiles), stream)
     moved = through_transforms / geometry.transform.streamed_bytes
     transforms = _overlapped(_transforms(geometry, tiles, vectors, machine), moved)

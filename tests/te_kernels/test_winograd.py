@@ -191,12 +191,44 @@ def test_strides(task: ConvTask, outputs: tuple[int, int], layout: str) -> None:
     assert any(variant.name.startswith("winograd") for variant in WinogradNHWC.candidates(task, MACHINE))
 
 
-@pytest.mark.parametrize(("tiles", "fetches"), [(4, False), (9, True)])
-def test_weights_of_few_tiles_are_not_fetched(tiles: int, fetches: bool) -> None:
-    side = {4: 8, 9: 12}[tiles]  # of F(4 x 4)
-    task = ConvTask(1, 512, side, side, 512, 3, 3, (1, 1), (1, 1, 1, 1))
+@pytest.mark.parametrize(
+    ("mcpu", "tiles", "fetches"),
+    [
+        ("znver4", 4, False),
+        ("znver4", 6, False),
+        ("znver4", 9, True),
+        ("emeraldrapids", 4, False),
+        ("emeraldrapids", 6, True),
+    ],
+)
+def test_weights_of_few_tiles_are_not_fetched(mcpu: str, tiles: int, fetches: bool) -> None:
+    rows, columns = {4: (8, 8), 6: (8, 12), 9: (12, 12)}[tiles]  # of F(4 x 4)
+    task = ConvTask(1, 512, rows, columns, 512, 3, 3, (1, 1), (1, 1, 1, 1))
     variant = WinogradNHWC("NHWC", "NHWC", tiles, 1, MACHINE.vector_lanes, tiles, 1, m=4, n=4)
-    assert ("llvm.prefetch" in variant.prim_func(task, MACHINE).script()) == fetches
+    machine = dataclasses.replace(MACHINE, mcpu=mcpu, l2_bytes=2 << 20)
+    assert ("llvm.prefetch" in variant.prim_func(task, machine).script()) == fetches
+
+
+@pytest.mark.parametrize(("c", "streams"), [(256, 4), (96, 3), (80, 1)])
+@pytest.mark.parametrize("mcpu", ["znver5", "emeraldrapids"])
+def test_weights_beyond_l2_in_streams(mcpu: str, c: int, streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reduction in several runs side by side gives the same, whatever machine it is meant for."""
+    machine = dataclasses.replace(MACHINE, mcpu=mcpu, l2_bytes=1 << 16)
+    task = ConvTask(1, c * MACHINE.vector_lanes // 16, 9, 9, 70, 3, 3, (1, 1), (1, 1, 1, 1), epilogue=RELU)
+    monkeypatch.setattr(kernel_checks, "MACHINE", machine)
+    variant = WinogradNHWC("NHWC", "NHWC", 3, 2, MACHINE.vector_lanes, 9, 1, m=4, n=3)
+    assert error_of(task, variant) <= variant.error_bound(task)
+    products = variant.prim_func(task, machine).script().count("* weight[")
+    assert products == 6 * (streams if mcpu == "emeraldrapids" else 1)
+
+
+def test_workspaces_of_one_size() -> None:
+    """TVM's StorageRewrite took two buffers that are equally large for one."""
+    task = ConvTask(1, 33, 7, 6, 17, 3, 3, (1, 1), (1, 1, 1, 1))
+    variant = WinogradNHWC("NHWC", "NHWC", 1, 1, 16, 1, 2, m=7, n=6)
+    geometry = variant._geometry(task)
+    assert geometry.transformed_floats + 16 == geometry.products_floats
+    assert error_of(task, variant) <= variant.error_bound(task)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", MACHINE.blocked_layout])
