@@ -12,28 +12,6 @@ from tvm.target import codegen
 
 
 @dataclass(frozen=True)
-class Streaming:
-    """How a core gets what lies beyond its L2.
-
-    Bytes a cycle: from L3 at its full bandwidth (``l3``), from L3 while products are computed (``l3_disturbed``), and
-    from memory by all cores together (``memory``). ``streams``: from how many places at once that takes.
-    """
-
-    l3: float
-    l3_disturbed: float
-    memory: float
-    streams: int
-
-
-#: L3 close by, and a prefetcher that runs far ahead of one stream. Fitted to 200 measurements on a Zen 5 core (3.8 GHz,
-#: 1 MB of L2); ``l3`` is the same on Zen 4.
-_ZEN = Streaming(26.0, 14.0, 10.5, 1)
-#: L3 across a mesh, and prefetchers that follow each of many streams for a page at most: an Emerald Rapids core (2.8
-#: GHz, 2 MB of L2) reads 8 to 12 GB/s from one place in memory, 22 from eight, and 25 from L3.
-_MESH = Streaming(9.0, 9.0, 8.0, 4)
-
-
-@dataclass(frozen=True)
 class Machine:
     """The register and cache model from which variants argue their tile sizes.
 
@@ -53,11 +31,6 @@ class Machine:
     def blocked_layout(self) -> str:
         """The blocked layout whose block fills one vector register."""
         return f"NCHW{self.vector_lanes}c"
-
-    @property
-    def streaming(self) -> Streaming:
-        """Of this processor. Ours were AMD's and Intel's servers; all others are taken to be like the latter."""
-        return _ZEN if self.mcpu.startswith("znver") else _MESH
 
     @property
     def layouts(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ left to the hardware, slices beyond L2 arrive in bursts during the first registe
 so with few tiles: slices then follow each other so fast that prefetches take the miss buffers that the loads need (on a
 Zen 4 core, with 4 tiles 512x7x7 1206 us in place of 999, with 8 tiles 512x14x14 2509 in place of 2268).
 
-Where one stream does not keep memory busy (``Machine.streaming``), a slice is read from several places at once: the
+Where one stream does not keep memory busy (``te_kernels.streaming``), a slice is read from several places at once: the
 reduction goes through as many runs of input channels side by side, into the same accumulators. On Emerald Rapids, out
 of memory, in one and four streams: 512x7x7 with tiles of 2x4 2870 and 1670 us, 256x14x14 with 2x7 889 and 720.
 
@@ -44,6 +44,7 @@ from te_kernels.conv2d._transformed_tiles import InputTiles, OutputTiles
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.prefetch import CACHE_LINE_FLOATS, prefetch
+from te_kernels.streaming import streaming
 from te_kernels.tiling import cdiv, divisors
 from te_kernels.variant import Layouts
 
@@ -201,7 +202,7 @@ class _Emitter:
 def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine, tiles: Tiles) -> tvm.tirx.PrimFunc:
     """The kernel."""
     beyond_l2 = geometry.weight_bytes + geometry.workspace_bytes() > machine.l2_bytes
-    streams = divisors(geometry.reduced_vectors, machine.streaming.streams)[-1] if beyond_l2 else 1
+    streams = divisors(geometry.reduced_vectors, streaming(machine).streams)[-1] if beyond_l2 else 1
     fewest_tiles = _TILES_WORTH_FETCHING_FOR if streams == 1 else _TILES_WORTH_STREAMS
     fetch = beyond_l2 and geometry.register_tiles * geometry.blocking.tile >= fewest_tiles
     with IRBuilder() as builder, T.prim_func(s_tir=True):

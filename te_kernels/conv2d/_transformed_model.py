@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from te_kernels.conv2d._tile_transform import TileTransform
 from te_kernels.conv2d._transformed_geometry import Blocking, Geometry
 from te_kernels.machine import Machine
+from te_kernels.streaming import streaming
 from te_kernels.task import ConvTask
 from te_kernels.tiling import cdiv
 
@@ -141,10 +142,10 @@ def cycles(geometry: Geometry, machine: Machine, weights: Weights) -> float:
     from_l3, through_transforms = _streamed_bytes(geometry, machine)
     parts = geometry.blocks if geometry.blocks > 1 else geometry.chunks
     share = cdiv(parts, machine.threads) / parts
-    streaming = machine.streaming
-    stream = share * from_l3 / (streaming.l3 if weights is Weights.L3_UNDISTURBED else streaming.l3_disturbed)
+    rates = streaming(machine)
+    stream = share * from_l3 / (rates.l3 if weights is Weights.L3_UNDISTURBED else rates.l3_disturbed)
     if weights is Weights.MEMORY:  # which the threads share
-        stream = max(stream, geometry.weight_bytes / streaming.memory)
+        stream = max(stream, geometry.weight_bytes / rates.memory)
     products = _overlapped(share * _products(geometry, tiles), stream)
     moved = through_transforms / geometry.transform.streamed_bytes
     transforms = _overlapped(_transforms(geometry, tiles, vectors, machine), moved)

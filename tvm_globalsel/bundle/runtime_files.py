@@ -33,7 +33,7 @@ _LEFT_OUT = re.compile(
 _ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype)")  # imported all the same
 #: Our modules that run on the target.
 _OURS = (
-    "__init__", "arborescence", "candidates", "errors", "graph", "log", "device", "log_file", "opaque",
+    "__init__", "arborescence", "candidates", "errors", "graph", "large_pages", "log", "device", "log_file", "opaque",
     "record", "revision", "timing", "problem", "runtime_library", "selection", "worker", "bundle/__init__",
     "bundle/archive", "bundle/assemble", "bundle/bench", "bundle/child", "bundle/compiler_free", "bundle/contents",
     "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device", "bundle/launch", "bundle/manifest",
