@@ -20,7 +20,7 @@ RUNS_IN_BLOCK = 2
 #: One run of such a kernel is measurement enough.
 SLOW_KERNEL_S = 0.15
 #: A probe slower than this over the best one means that the machine was disturbed.
-_SLOWED = 1.12
+SLOWED = 1.12
 _ATTEMPTS = 4
 #: Threads hand over four times as slowly when their CPUs have no common cache; less than this is noise.
 _APART = 1.8
@@ -106,14 +106,19 @@ class Patience:
         return True
 
 
-def undisturbed(attempt: Callable[[], tuple[float, float]], patience: Patience) -> float:
+def undisturbed(
+    attempt: Callable[[], tuple[float, float]], patience: Patience, quiet: Callable[[], bool] = lambda: True
+) -> float:
     """Seconds of the least disturbed of several attempts; ``attempt`` gives (disturbance, seconds).
 
-    When all were disturbed it is waited for a better moment.
+    When all were disturbed it is waited for a better moment. While the machine is not ``quiet`` nothing is attempted,
+    as long as there is patience; after that once, since all further attempts would be like it.
     """
-    best = attempt()
-    attempts = 1
-    while best[0] > _SLOWED and (attempts < _ATTEMPTS or patience.wait()):
+    best, attempts = (math.inf, math.nan), 0
+    while True:
+        while not (calm := quiet()) and patience.wait():
+            pass
         best = min(best, attempt(), key=lambda pair: pair[0])
         attempts += 1
-    return best[1]
+        if best[0] <= SLOWED or not calm or (attempts >= _ATTEMPTS and not patience.wait()):
+            return best[1]

@@ -30,6 +30,7 @@ from tvm_globalsel.timing import (
     PROBE_WARM_UPS,
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
+    SLOWED,
     Handoff,
     Patience,
     evicted_bytes,
@@ -256,4 +257,4 @@ class _Probe:
             apart = self._handoff.disturbance() if near else 1.0
             return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9), apart), cost_s
 
-        return undisturbed(attempt, _patience)
+        return undisturbed(attempt, _patience, lambda: self._ratio() <= SLOWED)

@@ -70,6 +70,20 @@ def test_a_better_moment_is_waited_for_within_limits(monkeypatch: pytest.MonkeyP
     assert 0.2 < time.monotonic() - start < 2.0
 
 
+def test_nothing_is_timed_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is slowed, one attempt when patience is lost; none before it is quiet again."""
+    monkeypatch.setattr(timing, "_MOST_PATIENCE_S", 0.2)
+    monkeypatch.setattr(timing, "_POLL_S", 0.01)
+    attempts = iter([(1.5, 3.0), (1.4, 2.0)])
+    assert undisturbed(lambda: next(attempts), Patience(), quiet=lambda: False) == 3.0
+    moments, attempts = iter([False, False, True]), iter([(1.05, 3.0)])
+    assert undisturbed(lambda: next(attempts), Patience(), quiet=lambda: next(moments)) == 3.0
+    assert next(moments, None) is None
+    # it seemed quiet, was not, and is again
+    moments, attempts = iter([True, False, True]), iter([(1.5, 3.0), (1.1, 2.0)])
+    assert undisturbed(lambda: next(attempts), Patience(), quiet=lambda: next(moments)) == 2.0
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_handoff_probe_passes_values_round(threads: int) -> None:
     module = tvm.IRModule({"main": probes.handoff(threads, 1)})
