@@ -80,21 +80,26 @@ def handoff_arguments(threads: int) -> list[tvm.runtime.Tensor]:
     return [tvm.runtime.tensor(np.ones(threads * CACHE_LINE_FLOATS, np.float32)) for _ in range(2)]
 
 
-def read(machine: Machine, elements: int, passes: int) -> tvm.tirx.PrimFunc:
-    """Adds up ``elements`` float32 (a multiple of 128), ``passes`` times. Arguments: the array, 8 vectors of sums."""
+def read(machine: Machine, elements: int, passes: int, streams: int = 1) -> tvm.tirx.PrimFunc:
+    """Adds up ``elements`` float32 (a multiple of 128), ``passes`` times, in 1, 2, 4 or 8 parts side by side.
+
+    Arguments: the array, 8 vectors of sums.
+    """
     lanes = machine.vector_lanes
     data, out = _tir.argument("data", (elements,)), _tir.argument("out", (_UNROLL * lanes,))
     acc, allocation = _tir.local("acc", _UNROLL * lanes)
+    part, width = elements // streams, _UNROLL // streams * lanes
     every = [_tir.int32(u * lanes) for u in range(_UNROLL)]
+    places = [(stream * part + first) for stream in range(streams) for first in range(0, width, lanes)]
 
     def step(i: Any) -> Any:
-        base = i * (_UNROLL * lanes)
-        return _tir.sequence([acc.store(at, acc.vector(at, lanes) + data.vector(base + at, lanes)) for at in every])
+        vectors = [data.vector(i * width + place, lanes) for place in places]
+        return _tir.sequence([acc.store(at, acc.vector(at, lanes) + x) for at, x in zip(every, vectors, strict=True)])
 
     body = [
         allocation,
         *[acc.store(at, out.vector(at, lanes)) for at in every],
-        _tir.loop(passes, lambda _: _tir.loop(elements // (_UNROLL * lanes), step, "i"), "p"),
+        _tir.loop(passes, lambda _: _tir.loop(part // width, step, "i"), "p"),
         *[out.store(at, acc.vector(at, lanes)) for at in every],
     ]
     return _tir.prim_func([data, out], _tir.sequence(body))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tvm
 
+from te_kernels import probes
 from te_kernels.machine import describe, host_target
 from te_kernels.task import ConvTask
 from tests.globalsel import nets
 from tvm_globalsel.bench.contest import Kernel, PeerResult, Result, roofline
-from tvm_globalsel.bench.gauge import Bandwidth, Gauge
+from tvm_globalsel.bench.gauge import Bandwidth, Gauge, probed_bytes
 from tvm_globalsel.bench.layers import Layer, distinct, of_network, read_table
 from tvm_globalsel.bench.peers import installed
 from tvm_globalsel.bench.report import as_json, geometric_mean, ratios
@@ -55,6 +59,24 @@ def test_probe_reaches_a_plausible_rate() -> None:
     lanes = MACHINE.vector_lanes
     assert 2 * lanes * 0.5 < gauge.peak_gflops < 2 * 2 * lanes * 8  # between half an FMA a ns and two at 8 GHz
     assert gauge.timed(lambda: 1.0).seconds == 1.0
+
+
+@pytest.mark.parametrize("streams", [1, 2, 8])
+def test_reading_probe_reads_everything_once(streams: int) -> None:
+    data = np.random.default_rng(0).integers(-9, 9, 1024).astype(np.float32)
+    sums = tvm.runtime.tensor(np.zeros(8 * MACHINE.vector_lanes, np.float32))
+    func = probes.read(MACHINE, data.size, 3, streams)
+    tvm.compile(tvm.IRModule({"main": func}), target=TARGET).mod["main"](tvm.runtime.tensor(data), sums)
+    assert sums.numpy().sum() == 3 * data.sum()
+
+
+def test_bandwidth_is_measured_where_it_is_asked_for() -> None:
+    server = dataclasses.replace(MACHINE, l1_bytes=48 << 10, l2_bytes=2 << 20, l3_bytes=300 << 20)
+    sizes = [probed_bytes(server, level) for level in ("L1", "L2", "L3", "DRAM")]
+    assert sizes[0] < server.l1_bytes < sizes[1] < server.l2_bytes < sizes[2] < server.l3_bytes / 8
+    assert server.l3_bytes < sizes[3] <= 600 << 20  # no more memory than it takes
+    rates = Gauge(TARGET, MACHINE).bandwidth("L1", probed_bytes(MACHINE, "L1"), blocks=1)
+    assert 1 < rates.read_gbs < 4000 and 1 < rates.copy_gbs < 4000
 
 
 def test_roofline_names_what_binds() -> None:

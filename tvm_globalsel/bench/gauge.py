@@ -7,7 +7,6 @@ one during which the process had the CPU for less than 95 % of the time: the pro
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable
@@ -27,6 +26,8 @@ _CPU_SHARE = 0.95
 _ATTEMPTS = 6
 _PROBE_ITERATIONS = 20_000
 _ELEMENTS_MULTIPLE = 128
+#: One stream keeps some processors busiest, several others.
+_READ_STREAMS = (1, 8)
 #: A block that reads more than this is long enough as it is.
 _LONG_BYTES = 256 << 20
 
@@ -127,23 +128,28 @@ class Gauge:
         ``level`` is where they lie.
         """
         passes = max(1, (16 << 20) // size_bytes)
-        rates = []
-        for arrays in (1, 2):
-            elements = size_bytes // 4 // arrays // _ELEMENTS_MULTIPLE * _ELEMENTS_MULTIPLE
-            lanes = self._machine.vector_lanes
-            if arrays == 1:
-                func = probes.read(self._machine, elements, passes)
-                shapes = [(elements, 0.0), (8 * lanes, 0.0)]
-            else:
-                func = probes.copy(self._machine, elements, passes)
-                shapes = [(elements, 1.0), (lanes, 1.0), (elements, 0.0)]
-            arguments = [tvm.runtime.tensor(np.full(size, value, np.float32)) for size, value in shapes]
-            repeat = 3 if size_bytes <= _LONG_BYTES else 1
-            evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=repeat)
-            block = functools.partial(lambda e, a: min(e(*a).results), evaluator, arguments)
-            taken_s = min(median(self.timed(block).seconds for _ in range(blocks)) for _ in range(turns))
-            rates.append(4 * elements * arrays * passes / taken_s / 1e9)
-        return Bandwidth(level, rates[0], rates[1])
+        reads = [self._rate(size_bytes, passes, streams, turns, blocks) for streams in _READ_STREAMS]
+        return Bandwidth(level, max(reads), self._rate(size_bytes, passes, None, turns, blocks))
+
+    def _rate(self, size_bytes: int, passes: int, streams: int | None, turns: int, blocks: int) -> float:
+        """GB/s of reading in so many streams, or of copying if that is None."""
+        arrays, lanes = 2 if streams is None else 1, self._machine.vector_lanes
+        elements = size_bytes // 4 // arrays // _ELEMENTS_MULTIPLE * _ELEMENTS_MULTIPLE
+        if streams is None:
+            func = probes.copy(self._machine, elements, passes)
+            shapes = [(elements, 1.0), (lanes, 1.0), (elements, 0.0)]
+        else:
+            func = probes.read(self._machine, elements, passes, streams)
+            shapes = [(elements, 0.0), (8 * lanes, 0.0)]
+        arguments = [tvm.runtime.tensor(np.full(size, value, np.float32)) for size, value in shapes]
+        repeat = 3 if size_bytes <= _LONG_BYTES else 1
+        evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=repeat)
+
+        def block() -> float:
+            return float(min(evaluator(*arguments).results))
+
+        taken_s = min(median(self.timed(block).seconds for _ in range(blocks)) for _ in range(turns))
+        return 4 * elements * arrays * passes / taken_s / 1e9
 
     def _handoff_of(self, threads: int) -> Handoff:
         if threads == 1:
