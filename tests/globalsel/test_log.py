@@ -108,9 +108,11 @@ def test_compile_says_whose_records_it_leaves_alone(tiny: tuple[Path, Path], log
     for line in lines:
         line["context"]["device"] = "some other CPU"
     foreign.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    done = command("compile", tiny[0], "-o", tmp_path / "o", "--tuning-log", foreign, "--trust-log")
+    # no time for measuring: without trust in the log there would be no plan, and kernels would be measured all the same
+    done = command("compile", tiny[0], "-o", tmp_path / "o", "--tuning-log", foreign, "--trust-log", "--budget", 0)
     assert done.returncode == 0, done.stderr
-    assert "records of some other CPU" in done.stderr and "used where this machine has none" in done.stderr
+    said = " ".join(done.stderr.split())  # where lines break depends on the processor's name
+    assert "records of some other CPU" in said and "used where this machine has none" in said
     assert "measured 0 kernels" in done.stdout
     assert len(foreign.read_text().splitlines()) == len(lines)
 
