@@ -90,7 +90,7 @@ def read(machine: Machine, elements: int, passes: int, streams: int = 1) -> tvm.
     acc, allocation = _tir.local("acc", _UNROLL * lanes)
     part, width = elements // streams, _UNROLL // streams * lanes
     every = [_tir.int32(u * lanes) for u in range(_UNROLL)]
-    places = [(stream * part + first) for stream in range(streams) for first in range(0, width, lanes)]
+    places = [stream * part + first for stream in range(streams) for first in range(0, width, lanes)]
 
     def step(i: Any) -> Any:
         vectors = [data.vector(i * width + place, lanes) for place in places]

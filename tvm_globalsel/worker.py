@@ -128,7 +128,7 @@ def wrong_result(error: float, task: Task, variant: Variant) -> str | None:
 def _steps(module: Any, index: int, args: Any, data_inputs: int, weights: str) -> list[Callable[[], object]]:
     """What precedes every timed run of a kernel, see :class:`_Caches`."""
     inputs, params = args[:data_inputs], args[data_inputs:-1]
-    rehearsal = [*inputs, *(in_large_pages(param) for param in params), args[-1]]
+    rehearsal = [*inputs, *(_in_large_pages(param) for param in params), args[-1]]
     kernel = module[f"kernel{index}"]
     written = [np.from_dlpack(tensor) for tensor in inputs]
     steps: list[Callable[[], object]] = [lambda: kernel(*rehearsal)]
@@ -191,13 +191,13 @@ def _check(module: Any, index: int, data: dict[str, Any], variant: Variant) -> t
     case = _case(task)
     args = check.arguments(case, variant)
     params = slice(len(variant.layouts(task).inputs), -1)
-    args[params] = map(in_large_pages, args[params])  # where a deployed network's are
+    args[params] = map(_in_large_pages, args[params])  # where a deployed network's are
     first = _seconds(kernel, args)
     error = check.relative_error(case, variant, args)
     return args, error, first if first > SLOW_KERNEL_S else _seconds(kernel, args)
 
 
-def in_large_pages(tensor: Any) -> Any:
+def _in_large_pages(tensor: Any) -> Any:
     """A copy."""
     source = np.from_dlpack(tensor)
     copy = np.frombuffer(large_pages(source.nbytes), source.dtype).reshape(source.shape)

@@ -19,7 +19,7 @@ Zen 4 core, with 4 tiles 512x7x7 1206 us in place of 999, with 8 tiles 512x14x14
 
 Where one stream does not keep memory busy (``te_kernels.streaming``), a slice is read from several places at once: the
 reduction goes through as many runs of input channels side by side, into the same accumulators. On Emerald Rapids, out
-of memory, in one and four streams: 512x7x7 with tiles of 2x4 2870 and 1670 us, 256x14x14 with 2x7 889 and 720.
+of memory, in one and four streams: 512x7x7 with tiles of 2x4 2872 and 1667 us, 256x14x14 with 2x7 845 and 721.
 
 Tiles at the edge of the map, two-dimensional transforms of values in registers, and prefetching are why this kernel
 is written statement by statement and not as a TE schedule.
