@@ -45,7 +45,7 @@ class LocalDevice:
                     yield job, self._run(job, skip)
 
     def _run(self, job: Job, skip: list[int]) -> Outcome:
-        text = json.dumps({**job.spec, "skip": skip})
+        text = json.dumps({**job.spec, "skip": skip, "timeout_s": self._timeout_s})
         ran = self._runner.run([ms.runner.RunnerInput(str(job.library), "cpu", worker.text_to_args(text))])[0].result()
         if ran.error_msg is not None:
             return str(ran.error_msg)

@@ -70,16 +70,16 @@ class Handoff:
         self._best_s = min(self._best_s, *taken)
         return min(taken) / self._best_s / _APART
 
-    def wait(self) -> bool:
+    def wait(self, patience: Patience | None = None) -> bool:
         """Until they are, but not for long: a virtual machine's CPUs are moved apart and together every few seconds.
 
         False when that was in vain, now or a moment ago: the machine has changed, and what it is now is what counts.
         """
         start = time.monotonic()
-        if self._kernel is None or start < self._resigned_until:
+        if self._kernel is None or start < self._resigned_until or (patience is not None and patience.at_end):
             return False
         while self.disturbance() > 1:
-            if time.monotonic() > start + _PATIENCE_S:
+            if time.monotonic() > start + _PATIENCE_S or (patience is not None and patience.at_end):
                 self._resigned_until = time.monotonic() + _PATIENCE_S
                 return False
             time.sleep(_POLL_S)
@@ -92,13 +92,23 @@ class Patience:
     def __init__(self) -> None:
         self._left_s = _MOST_PATIENCE_S
         self._since = time.monotonic()
+        self._ends = math.inf
+
+    def end_in(self, seconds: float) -> None:
+        """No waiting after that, until told otherwise: who waits for a result counts the waiting as time taken."""
+        self._ends = time.monotonic() + seconds
+
+    @property
+    def at_end(self) -> bool:
+        """Whether no waiting is left before :meth:`end_in` is told anew."""
+        return time.monotonic() > self._ends
 
     def wait(self) -> bool:
         """A moment, if there is any patience left."""
         now = time.monotonic()
         self._left_s = min(_MOST_PATIENCE_S, self._left_s + (now - self._since) / 2)
         self._since = now
-        if self._left_s < _POLL_S:
+        if self._left_s < _POLL_S or self.at_end:
             return False
         time.sleep(_POLL_S)
         self._since = time.monotonic()

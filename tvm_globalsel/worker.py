@@ -74,7 +74,11 @@ def evaluate(module: Any, device: Any, config: Any, repeated_args: list[list[str
 
 
 def evaluate_kernels(module: Any, device: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Check every kernel of a library against its oracle, then time it, but for those of ``skip``."""
+    """Check every kernel of a library against its oracle, then time it, but for those of ``skip``.
+
+    Half of ``timeout_s``, when it is given, is free of waiting for a better moment: a slowed machine fails no kernel.
+    """
+    _patience.end_in(spec.get("timeout_s", math.inf) / 2)
     machine = Machine(**spec["machine"])
     here = Machine(**{**spec["machine"], **spec.get("caches", {})})  # tuned elsewhere than where it was built
     probe = _Probe(module, machine)
@@ -248,7 +252,7 @@ class _Probe:
         """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""
 
         def attempt() -> tuple[float, float]:
-            near = self._handoff.wait()
+            near = self._handoff.wait(_patience)
             before = self._ratio()
             wall_s, cpu_s = time.perf_counter(), time.thread_time()
             cost_s = float(block())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -82,6 +83,22 @@ def test_nothing_is_timed_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     # it seemed quiet, was not, and is again
     moments, attempts = iter([True, False, True]), iter([(1.5, 3.0), (1.1, 2.0)])
     assert undisturbed(lambda: next(attempts), Patience(), quiet=lambda: next(moments)) == 2.0
+
+
+def test_waiting_ends_before_a_time_limit(quick: None) -> None:
+    """Else a sound kernel on a slowed machine runs out of time, and is never tried again."""
+    patience = Patience()
+    patience.end_in(0.1)
+    start, attempts = time.monotonic(), []
+    while time.monotonic() < start + 0.3:
+        attempts.append(undisturbed(lambda: (1.5, 3.0), patience, quiet=lambda: False))
+    assert len(attempts) > 100 and set(attempts) == {3.0}
+    machine = _Machine()
+    handoff = Handoff(machine)
+    machine.seconds, before = 0.002, machine.runs
+    assert not handoff.wait(patience) and machine.runs == before
+    patience.end_in(math.inf)
+    assert not patience.at_end and patience.wait()
 
 
 @pytest.mark.parametrize("threads", [2, 3])

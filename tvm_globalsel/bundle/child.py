@@ -35,7 +35,7 @@ class Child:
             if failure:
                 return failure
         try:
-            self._connection.send_bytes(json.dumps({"file": file, "spec": spec}).encode())
+            self._connection.send_bytes(json.dumps({"file": file, "spec": {**spec, "timeout_s": timeout_s}}).encode())
             if not self._connection.poll(timeout_s):
                 self.stop()
                 return f"timeout after {timeout_s:.0f} s"

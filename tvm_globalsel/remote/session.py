@@ -38,6 +38,8 @@ from tvm_globalsel.timing import (
 
 _THREADS_MODE = 1  # of TVM's thread pool: big cores first
 _MISSING = "Cannot find function"
+#: Of this process, whatever the batch.
+_patience = Patience()
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def measure(tracker: Tracker, path: str, spec: dict[str, Any], timeout_s: int) -
     """Results of a batch, as ``worker.py`` gives them, from whatever device is free."""
     try:
         remote = _upload(tracker, path, timeout_s)
+        _patience.end_in(timeout_s / 2)
         return _Batch(*remote, spec).results()
     except (RuntimeError, OSError, tvm.error.InternalError) as error:
         return Lost(str(error))
@@ -90,10 +93,6 @@ class _Kernel:
     args: list[Any]
     copies: list[Any]
     timed: Any = None
-
-
-#: Of this process, whatever the batch.
-_patience = Patience()
 
 
 class _Batch:
