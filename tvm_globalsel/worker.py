@@ -35,6 +35,7 @@ from tvm_globalsel.timing import (
     Patience,
     evicted_bytes,
     probe_variant,
+    slowdown,
     undisturbed,
 )
 
@@ -244,9 +245,8 @@ class _Probe:
 
     def _ratio(self) -> float:
         global _best_probe_s
-        taken = min(_seconds(self._kernel, self._args) for _ in range(2))
-        _best_probe_s = min(_best_probe_s, taken)
-        return taken / _best_probe_s
+        ratio, _best_probe_s = slowdown(lambda: _seconds(self._kernel, self._args), _best_probe_s)
+        return ratio
 
     def undisturbed(self, block: Any) -> float:
         """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""

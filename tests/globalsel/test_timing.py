@@ -13,7 +13,7 @@ import tvm
 from te_kernels import probes
 from te_kernels.machine import host_target
 from tvm_globalsel import timing
-from tvm_globalsel.timing import Handoff, Patience, undisturbed
+from tvm_globalsel.timing import Handoff, Patience, slowdown, undisturbed
 
 
 class _Machine:
@@ -99,6 +99,21 @@ def test_waiting_ends_before_a_time_limit(quick: None) -> None:
     assert not handoff.wait(patience) and machine.runs == before
     patience.end_in(math.inf)
     assert not patience.at_end and patience.wait()
+
+
+def test_an_interruption_is_no_slowed_machine() -> None:
+    seconds = iter([2.0, 3.0, 1.05])
+    assert slowdown(lambda: next(seconds), 1.0) == (1.05, 1.0)
+    assert slowdown(lambda: 1.5, 1.0) == (1.5, 1.0)
+    assert slowdown(lambda: 0.5, 1.0) == (1.0, 0.5)
+
+
+def test_what_may_be_a_moment_is_not_waited_for_long() -> None:
+    moments = iter([False, True] * 20)
+    start, patience = time.monotonic(), Patience()
+    for _ in range(20):
+        assert undisturbed(lambda: (1.0, 3.0), patience, quiet=lambda: next(moments)) == 3.0
+    assert time.monotonic() - start < 1.0, "a tenth of a second each would take two"
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -19,6 +19,7 @@ import tvm
 
 from te_kernels import probes
 from te_kernels.machine import Machine
+from tvm_globalsel.large_pages import large_pages
 from tvm_globalsel.timing import HANDOFF_ROUNDS, Handoff
 
 UNDISTURBED = 0.88
@@ -141,7 +142,7 @@ class Gauge:
         else:
             func = probes.read(self._machine, elements, passes, streams)
             shapes = [(elements, 0.0), (8 * lanes, 0.0)]
-        arguments = [tvm.runtime.tensor(np.full(size, value, np.float32)) for size, value in shapes]
+        arguments = [_filled(size, value) for size, value in shapes]
         repeat = 3 if size_bytes <= _LONG_BYTES else 1
         evaluator = self._built(func).time_evaluator("main", tvm.cpu(), number=1, repeat=repeat)
 
@@ -158,6 +159,13 @@ class Gauge:
 
     def _built(self, func: tvm.tirx.PrimFunc) -> Any:
         return tvm.compile(tvm.IRModule({"main": func}), target=self._target).mod
+
+
+def _filled(elements: int, value: float) -> Any:
+    """A vector in large pages: hundreds of megabytes in small ones take longer to make than to read."""
+    array = np.frombuffer(large_pages(4 * elements), np.float32)
+    array[:] = value  # zeros too: pages never written are all the same one
+    return tvm.runtime.from_dlpack(array)
 
 
 def probed_bytes(machine: Machine, level: str) -> int:

@@ -27,6 +27,8 @@ _MARGIN = 1.05
 #: Part of the constants that an eviction may leave behind in the level above.
 _LEFT_BEHIND = 0.25
 _PROBE_TURNS, _PROBE_BLOCKS = 3, 3
+#: A block that reads memory lasts tens of milliseconds, of which the median need not be taken.
+_MEMORY_BLOCKS = 1
 #: What is measured, and the unit in which one record's cost is counted.
 _PROBES = {"fma": "flop", "L1": "byte", "L3": "byte", "DRAM": "byte"}
 
@@ -104,6 +106,7 @@ def _measure(target: tvm.target.Target, machine: Machine) -> dict[str, float]:
 
     def byte_s(level: str) -> float:
         # the best of several: on a shared machine memory is at times slower by half
-        return 1e-9 / gauge.bandwidth(level, probed_bytes(machine, level), _PROBE_TURNS, _PROBE_BLOCKS).best_gbs
+        blocks = _MEMORY_BLOCKS if level == "DRAM" else _PROBE_BLOCKS
+        return 1e-9 / gauge.bandwidth(level, probed_bytes(machine, level), _PROBE_TURNS, blocks).best_gbs
 
     return {"fma": 1e-9 / gauge.peak_gflops, **{level: byte_s(level) for level in _PROBES if level != "fma"}}
