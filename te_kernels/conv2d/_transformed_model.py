@@ -25,13 +25,26 @@ _FMAS_IN_FLIGHT = 8
 _L2_BYTES = 64.0
 #: Of the smaller one of two overlapping times, what the other does not hide.
 _EXPOSED = 0.1
-#: What dependences and address arithmetic add to the instructions of the transforms.
-_TRANSFORM_STALLS = 1.6
 #: Channels' worth of time that a register tile takes to start and to end.
 _STARTUP = 4.0
 #: Candidates slower than this by the model are not worth measuring.
 _WORTH_MEASURING = 1.2
 _FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What differs between processors beside the rates of :mod:`te_kernels.streaming`; Zen's by default.
+
+    ``transform_stalls``: what dependences and address arithmetic add to the instructions of the transforms, as a
+    factor. ``exposed_weights``: what the products do not hide of the weights' streaming, as a part of it.
+    """
+
+    transform_stalls: float = 1.6
+    exposed_weights: float = _EXPOSED
+
+
+ZEN = Costs()
 
 
 class Weights(Enum):
@@ -80,9 +93,10 @@ def ranked(
     transforms: Sequence[Transform],
     weights: Weights,
     geometry: type[Geometry] = Geometry,
+    costs: Costs = ZEN,
 ) -> Sequence[Choice[Transform]]:
     """All blockings worth measuring, the fastest by the model first."""
-    return _ranked(task, machine, tuple(transforms), weights, geometry)  # type: ignore[arg-type]  # classes are hashable
+    return _ranked(task, machine, tuple(transforms), weights, geometry, costs)  # type: ignore[arg-type]  # classes are hashable
 
 
 @functools.lru_cache(maxsize=32)  # the variants that differ in their layouts ask one after the other
@@ -92,9 +106,10 @@ def _ranked(
     transforms: tuple[Transform, ...],
     weights: Weights,
     geometry: type[Geometry],
+    costs: Costs,
 ) -> tuple[Choice[Transform], ...]:
     choices = [
-        Choice(transform, blocking, cycles(geometry(task, transform, blocking), machine, weights))
+        Choice(transform, blocking, cycles(geometry(task, transform, blocking), machine, weights, costs))
         for transform in transforms
         for blocking in _blockings(geometry, task, machine, transform)
     ]
@@ -130,7 +145,7 @@ def _blockings(
                 yield Blocking(tile, vectors, lanes, block, chunk)
 
 
-def cycles(geometry: Geometry, machine: Machine, weights: Weights) -> float:
+def cycles(geometry: Geometry, machine: Machine, weights: Weights, costs: Costs = ZEN) -> float:
     """Modelled cycles of the slowest thread.
 
     Weights stream beside the products and hide behind them, or the other way round; what the transforms read and
@@ -146,14 +161,14 @@ def cycles(geometry: Geometry, machine: Machine, weights: Weights) -> float:
     stream = share * from_l3 / (rates.l3 if weights is Weights.L3_UNDISTURBED else rates.l3_disturbed)
     if weights is Weights.MEMORY:  # which the threads share
         stream = max(stream, geometry.weight_bytes / rates.memory)
-    products = _overlapped(share * _products(geometry, tiles), stream)
+    products = _overlapped(share * _products(geometry, tiles), stream, costs.exposed_weights)
     moved = through_transforms / geometry.transform.streamed_bytes
-    transforms = _overlapped(_transforms(geometry, tiles, vectors, machine), moved)
+    transforms = _overlapped(costs.transform_stalls * _transforms(geometry, tiles, vectors, machine), moved, _EXPOSED)
     return products + share * transforms
 
 
-def _overlapped(a: float, b: float) -> float:
-    return max(a, b) + _EXPOSED * min(a, b)
+def _overlapped(a: float, b: float, exposed: float) -> float:
+    return max(a, b) + exposed * min(a, b)
 
 
 def _products(geometry: Geometry, tiles: int) -> float:
@@ -175,7 +190,7 @@ def _transforms(geometry: Geometry, tiles: int, vectors: int, machine: Machine) 
     per_input, per_output = _transform_cycles(geometry.transform, machine.vector_registers)
     per_input += positions
     per_output += positions / 2 + height * width
-    return _TRANSFORM_STALLS * tiles * (geometry.input_vectors * per_input + vectors * per_output)
+    return tiles * (geometry.input_vectors * per_input + vectors * per_output)
 
 
 @functools.lru_cache(maxsize=1 << 12)
