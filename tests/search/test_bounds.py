@@ -27,11 +27,11 @@ def test_families_that_multiply_less_say_so() -> None:
 
 def test_winograd_counts_its_own_products() -> None:
     task = ConvTask(1, 64, 56, 56, 64, 3, 3, pad=(1, 1, 1, 1))
-    by_m = {v.m: v for v in candidates_for(task, MACHINE).variants if v.family == "winograd"}
-    assert by_m
-    for m, variant in by_m.items():
-        tiles = math.ceil(56 / m) ** 2
-        assert variant.arithmetic(task) == 2 * (m + 2) ** 2 * tiles * 64 * 64 < task.flops
+    by_size = {(v.m, v.n): v for v in candidates_for(task, MACHINE).variants if v.family == "winograd"}
+    assert len(by_size) > 1
+    for (m, n), variant in by_size.items():
+        tiles = math.ceil(56 / m) * math.ceil(56 / n)
+        assert variant.arithmetic(task) == 2 * (m + 2) * (n + 2) * tiles * 64 * 64 < task.flops
     direct = next(v for v in candidates_for(task, MACHINE).variants if v.family == "direct")
     assert RATES.bound_s(bounds.units(task, direct, "cache")) == pytest.approx(task.flops * RATES.flop_s)
 
