@@ -26,9 +26,13 @@ _ATTEMPTS = 4
 _APART = 1.8
 #: How long to wait for CPUs to be near each other, and to do without that when it was in vain.
 _PATIENCE_S, _POLL_S = 10.0, 0.1
-#: How long to wait at once for a machine that others slow down, and for how long first: an interruption is over in less
-#: than a millisecond, another tenant's work in seconds.
-_MOST_PATIENCE_S, _FIRST_POLL_S = 6.0, 1e-3
+#: How long to wait at once for a machine that others slow down.
+_MOST_PATIENCE_S = 6.0
+#: How often a moment of waiting is halved at first: an interruption is over in less than a millisecond, the work of
+#: another tenant in seconds.
+_HALVINGS = 7
+#: The part of a time limit after which nothing is waited for: what is left suffices for any sound kernel.
+_SHARE_WITH_WAITING = 0.5
 #: Runs of the probe, of which the fastest counts, before the machine is said to be slowed and not just interrupted.
 _PROBE_RUNS = 4
 #: Rounds of the handoff probe: 0.1 ms.
@@ -97,13 +101,13 @@ class Patience:
         self._since = time.monotonic()
         self._ends = math.inf
 
-    def end_in(self, seconds: float) -> None:
-        """No waiting after that, until told otherwise: who waits for a result counts the waiting as time taken."""
-        self._ends = time.monotonic() + seconds
+    def limit(self, timeout_s: float) -> None:
+        """For work that has to end within ``timeout_s``: who waits for its result counts the waiting as time taken."""
+        self._ends = time.monotonic() + _SHARE_WITH_WAITING * timeout_s
 
     @property
     def at_end(self) -> bool:
-        """Whether no waiting is left before :meth:`end_in` is told anew."""
+        """Whether no waiting is left before :meth:`limit` is called anew."""
         return time.monotonic() > self._ends
 
     def wait(self, waited: int = 0) -> bool:
@@ -111,7 +115,7 @@ class Patience:
         now = time.monotonic()
         self._left_s = min(_MOST_PATIENCE_S, self._left_s + (now - self._since) / 2)
         self._since = now
-        moment_s = min(_POLL_S, _FIRST_POLL_S * 2**waited)
+        moment_s = _POLL_S / 2 ** max(0, _HALVINGS - waited)
         if self._left_s < moment_s or self.at_end:
             return False
         time.sleep(moment_s)

@@ -62,17 +62,17 @@ def _add_best(
     choices: Sequence[Choice[WinogradTransform]], chosen: dict[tuple[WinogradTransform, Blocking], None]
 ) -> None:
     """The first that is not among the chosen whatever its chunk, with two chunks."""
-    known = {(transform, _smallest(blocking)) for transform, blocking in chosen}
-    best = next((c for c in choices if (c.transform, _smallest(c.blocking)) not in known), None)
+    known = {_in_smallest_chunks(*pair) for pair in chosen}
+    ordered = [(choice.transform, choice.blocking) for choice in choices]
+    best = next((pair for pair in ordered if _in_smallest_chunks(*pair) not in known), None)
     if best is not None:
-        smallest = _smallest(best.blocking)
-        alike = [c.blocking for c in choices if (c.transform, _smallest(c.blocking)) == (best.transform, smallest)]
-        pair = dict.fromkeys([best.blocking, *(alike[1:2] if best.blocking == smallest else [smallest])])
-        chosen.update(dict.fromkeys((best.transform, blocking) for blocking in pair))
+        smallest = _in_smallest_chunks(*best)
+        second = [pair for pair in ordered if _in_smallest_chunks(*pair) == smallest][1:2]
+        chosen.update(dict.fromkeys([best, *(second if best == smallest else [smallest])]))
 
 
-def _smallest(blocking: Blocking) -> Blocking:
-    return dataclasses.replace(blocking, chunk=1)
+def _in_smallest_chunks(transform: WinogradTransform, blocking: Blocking) -> tuple[WinogradTransform, Blocking]:
+    return transform, dataclasses.replace(blocking, chunk=1)
 
 
 def _worthwhile(task: ConvTask) -> list[WinogradTransform]:

@@ -88,7 +88,7 @@ def test_nothing_is_timed_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_waiting_ends_before_a_time_limit(quick: None) -> None:
     """Else a sound kernel on a slowed machine runs out of time, and is never tried again."""
     patience = Patience()
-    patience.end_in(0.1)
+    patience.limit(0.2)
     start, attempts = time.monotonic(), []
     while time.monotonic() < start + 0.3:
         attempts.append(undisturbed(lambda: (1.5, 3.0), patience, quiet=lambda: False))
@@ -97,7 +97,7 @@ def test_waiting_ends_before_a_time_limit(quick: None) -> None:
     handoff = Handoff(machine)
     machine.seconds, before = 0.002, machine.runs
     assert not handoff.wait(patience) and machine.runs == before
-    patience.end_in(math.inf)
+    patience.limit(math.inf)
     assert not patience.at_end and patience.wait()
 
 

@@ -53,7 +53,7 @@ def measure(tracker: Tracker, path: str, spec: dict[str, Any], timeout_s: int) -
     """Results of a batch, as ``worker.py`` gives them, from whatever device is free."""
     try:
         remote = _upload(tracker, path, timeout_s)
-        _patience.end_in(timeout_s / 2)
+        _patience.limit(timeout_s)
         return _Batch(*remote, spec).results()
     except (RuntimeError, OSError, tvm.error.InternalError) as error:
         return Lost(str(error))
