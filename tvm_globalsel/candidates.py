@@ -16,8 +16,8 @@ from te_kernels.variant import Reject, Variant, variants_for
 from tvm_globalsel.graph import Network
 
 #: The order in which families are measured when the time is limited: what usually wins first.
-_FAMILY_ORDER = ("direct", "winograd", "strassen", "depthwise", "pool", "dense", "generic", "transform", "gemm", "im2",
-                 "kn2", "fft", "sum2d")  # fmt: skip
+_FAMILY_ORDER = ("direct", "fused", "winograd", "strassen", "depthwise", "pool", "dense", "generic", "transform",
+                 "gemm", "im2", "kn2", "fft", "sum2d")  # fmt: skip
 _WORTH_REFINING = 1.3
 
 
@@ -55,11 +55,12 @@ def candidates_for(task: Task, machine: Machine | Gpu) -> Candidates:
 
 
 def candidates_of(network: Network, machine: Machine | Gpu) -> dict[str, Candidates]:
-    """Candidates of every distinct task of the network, by task key."""
+    """Candidates of every distinct task of the network, pairs included, by task key."""
     found: dict[str, Candidates] = {}
     for op in network.operators:
-        if op.task.key not in found:
-            found[op.task.key] = candidates_for(op.task, machine)
+        for task in (op.task, op.pair):
+            if task is not None and task.key not in found:
+                found[task.key] = candidates_for(task, machine)
     return found
 
 
@@ -86,11 +87,12 @@ def transform_tasks(network: Network, found: dict[str, Candidates]) -> list[Tran
     shapes = network.shapes
     for name in network.outputs:
         demanded.setdefault(shapes[name], set()).add(row_major(shapes[name]))
-    for op in network.operators:
-        for variant in found[op.task.key].variants:
-            layouts = variant.layouts(op.task)
-            produced.setdefault(op.task.output_shape, set()).add(layouts.output)
-            for shape, layout in zip(op.task.input_shapes, layouts.inputs, strict=True):
+    for candidates in found.values():
+        task = candidates.task
+        for variant in candidates.variants:
+            layouts = variant.layouts(task)
+            produced.setdefault(task.output_shape, set()).add(layouts.output)
+            for shape, layout in zip(task.input_shapes, layouts.inputs, strict=True):
                 demanded.setdefault(shape, set()).add(layout)
     tasks = []
     for shape in produced:

@@ -18,6 +18,8 @@ import numpy as np
 from te_kernels.layout import Layout, same_bytes
 from te_kernels.task import Task, ViewTask
 from te_kernels.variant import Variant, all_variants
+from tvm_globalsel.choices import constants_of, task_of
+from tvm_globalsel.deferral import DEFERRED, source_layout
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.packing import described, packed_bytes
@@ -98,13 +100,13 @@ def restrict(network: Network, costs: Costs, problem: Problem, demands: Demands)
             raise UserError(f"--pin {node}={variant}: the network has no operator {node!r}", _close(node, names))
         if pins.setdefault(node, variant) != variant:
             raise UserError(f"--pin {node}={variant}: {node!r} is pinned to {pins[node]} too", "pin it once")
-    known = {*all_variants(), *(m.variant.label for every in costs.choices.values() for m in every)}
+    known = {DEFERRED, *all_variants(), *(m.variant.label for every in costs.choices.values() for m in every)}
     for variant in demands.forbids:
         if variant not in known:
             raise UserError(f"--forbid {variant}: there is no such variant", _close(variant, sorted(known)))
     allowed = [np.ones(node.size, dtype=bool) for node in problem.nodes]
     for index, op in enumerate(network.operators):
-        every = costs.choices[op.task.key]
+        every = costs.of(op)
         finite = np.array([math.isfinite(m.cost_s) for m in every])
         kept = np.array([not any(_is(m.variant, name) for name in demands.forbids) for m in every])
         if not (kept & finite).any():
@@ -148,18 +150,20 @@ def account(network: Network, costs: Costs, problem: Problem, only: Solution | N
     first, last = len(network.inputs), len(problem.nodes) - 1
     shapes = network.shapes
     values = [*(v.name for v in network.inputs), *(op.name for op in network.operators)]
-    tensors = [_tensor_bytes(shapes[name], problem.layouts) for name in values]
+    source = {op.name: shapes[op.inputs[0]] for op in network.operators if op.absorbed_by}
+    tensors = [_tensor_bytes(shapes[name], problem.layouts, source.get(name)) for name in values]
     tensors += [np.zeros(len(problem.layouts)) for _ in network.outputs]
     workspace = [np.zeros(node.size) for node in problem.nodes]
     weights = [np.zeros(node.size) for node in problem.nodes]
     errors = [np.zeros(node.size) for node in problem.nodes]
     for index, op in enumerate(network.operators, first):
-        for number, measured in enumerate(costs.choices[op.task.key]):
+        for number, measured in enumerate(costs.of(op)):
             if only.choice[index] != number if only else not np.isfinite(problem.nodes[index].costs_s[number]):
                 continue
-            workspace[index][number] = measured.variant.workspace_bytes(op.task, costs.threads)
-            weights[index][number] = packed_bytes(op.task, measured.variant, described(op))
-            errors[index][number] = _error(op.task, measured)
+            task = task_of(op, measured.variant)
+            workspace[index][number] = measured.variant.workspace_bytes(task, costs.threads)
+            weights[index][number] = packed_bytes(task, measured.variant, described(constants_of(op, measured.variant)))
+            errors[index][number] = _error(task, measured)
     held = [index if problem.consumers[index] else last for index in range(len(problem.nodes))]
     for index in range(len(problem.nodes) - 1, -1, -1):
         op_index = index - first
@@ -179,16 +183,29 @@ def _aliases(shape: tuple[int, ...], layout: str, own: set[str]) -> bool:
     """Whether the layout is one of those a view is made in, or the same bytes."""
     if layout in own:
         return True
-    able = [Layout(name) for name in (layout, *own) if not Layout(name).reason_cannot_hold(shape)]
+    stored = [Layout(name) for name in (layout, *own) if source_layout(name) is None]
+    able = [one for one in stored if not one.reason_cannot_hold(shape)]
     return any(one.name == layout and same_bytes(shape, one, other) for one in able for other in able if one != other)
 
 
-def _tensor_bytes(shape: tuple[int, ...], layouts: tuple[str, ...]) -> np.ndarray:
-    """In float32; a layout that cannot hold the tensor has no size, as it is never made."""
-    return np.array([
-        0.0 if Layout(name).reason_cannot_hold(shape) else math.prod(Layout(name).physical_shape(shape)) * _FLOAT_BYTES
-        for name in layouts
-    ], dtype=float)  # fmt: skip
+def _tensor_bytes(shape: tuple[int, ...], layouts: tuple[str, ...], source: tuple[int, ...] | None) -> np.ndarray:
+    """In float32; a layout that cannot hold the tensor has no size, as it is never made.
+
+    A value that is deferred keeps what it would be computed of: a tensor of shape ``source``. That is charged as if it
+    were another one, which is too much as long as that one lives anyway, and never too little.
+    """
+
+    def stored(name: str, shape: tuple[int, ...]) -> float:
+        layout = Layout(name)
+        return 0.0 if layout.reason_cannot_hold(shape) else math.prod(layout.physical_shape(shape)) * _FLOAT_BYTES
+
+    def size(name: str) -> float:
+        before = source_layout(name)
+        if before is None:
+            return stored(name, shape)
+        return stored(before, source) if source else 0.0
+
+    return np.array([size(name) for name in layouts])
 
 
 def _error(task: Task, measured: Measured) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from te_kernels.task import Task
+    from te_kernels.task import PairTask, Task
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Operator:
     task: Task
     inputs: tuple[str, ...]
     params: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
+    #: The operator that makes the first input, and the task of both, if one kernel may do both.
+    absorbs: Operator | None = field(default=None, compare=False, repr=False)
+    pair: PairTask | None = field(default=None, compare=False, repr=False)
+    #: The task of this operator and the one behind, if one kernel may do both.
+    absorbed_by: PairTask | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

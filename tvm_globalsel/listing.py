@@ -9,6 +9,7 @@ from te_kernels.machine import Machine
 from te_kernels.task import TransformTask
 from tvm_globalsel.candidates import Candidates, candidates_of, transform_tasks, with_kernels
 from tvm_globalsel.graph import Network, weight_bytes
+from tvm_globalsel.pairs import pair_up
 from tvm_globalsel.selection import transform_candidates
 
 #: Weights of at most this part of the last-level cache are still there one inference later. It is a small part because
@@ -19,7 +20,7 @@ _CACHED_PART = 8
 
 @dataclass(frozen=True)
 class Listing:
-    """A network with everything that could be measured for it, before anything is."""
+    """A network, its pairs marked, with everything that could be measured for it, before anything is."""
 
     network: Network
     found: dict[str, Candidates]
@@ -35,6 +36,7 @@ class Listing:
 
 def list_candidates(network: Network, machine: Machine | Gpu) -> Listing:
     """Everything that could be measured for a network."""
+    network = pair_up(network, machine)
     found = candidates_of(network, machine)
     moves = transform_tasks(network, found)
     return Listing(network, found, moves, transform_candidates(moves, machine), where_weights_lie(network, machine))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from te_kernels.task import Task
 from te_kernels.variant import Variant
+from tvm_globalsel.choices import constants_of, task_of
 from tvm_globalsel.graph import Operator
 from tvm_globalsel.threads import thread_pool
 
@@ -22,15 +23,20 @@ _sizes: OrderedDict[tuple[Task, Variant, Described], int] = OrderedDict()
 def pack_all(chosen: Sequence[tuple[Operator, Variant]]) -> Iterator[list[np.ndarray]]:
     """The packed constants of each operator. Nearly all of it is copying, in which numpy lets other threads run."""
     with thread_pool() as pool:
-        every = pool.map(lambda pair: pair[1].pack(pair[0].task, list(pair[0].params)), chosen)
+        every = pool.map(lambda pair: _packed(*pair), chosen)
         for (op, variant), packed in zip(chosen, every, strict=True):
-            _remember(op.task, variant, described(op), sum(array.nbytes for array in packed))
+            params = described(constants_of(op, variant))
+            _remember(task_of(op, variant), variant, params, sum(array.nbytes for array in packed))
             yield packed
 
 
-def described(op: Operator) -> Described:
-    """What :func:`packed_bytes` wants to know of an operator's constants."""
-    return tuple((param.shape, str(param.dtype)) for param in op.params)
+def _packed(op: Operator, variant: Variant) -> list[np.ndarray]:
+    return variant.pack(task_of(op, variant), list(constants_of(op, variant)))
+
+
+def described(params: Iterable[np.ndarray]) -> Described:
+    """What :func:`packed_bytes` wants to know of constants."""
+    return tuple((param.shape, str(param.dtype)) for param in params)
 
 
 def packed_bytes(task: Task, variant: Variant, params: Described) -> int:

@@ -112,7 +112,7 @@ def select(
     with located(label):
         network = in_precision(simplify(extract(module, names)), dtype_of(machine))
     listing = list_candidates(network, machine)
-    found, moves = listing.found, listing.moves
+    network, found, moves = listing.network, listing.found, listing.moves
     dump.text("2-network", "\n".join(f"{o.name} = {o.task}({', '.join(o.inputs)})" for o in network.operators))
     here = gpu_context(machine, options.target, "").device if isinstance(machine, Gpu) else device
     foreign = options.target != "host" and remote is None

@@ -13,13 +13,17 @@ from te_kernels.generic.view import row_major
 from te_kernels.gpu import dtype_of
 from tvm_globalsel import __version__
 from tvm_globalsel.artefacts import PLAN_FORMAT
+from tvm_globalsel.choices import Deferred, layouts_of, task_of
 from tvm_globalsel.demands import account
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import solve
 from tvm_globalsel.solve.frugal import Frugal
 from tvm_globalsel.solve.regret import regrets
+from tvm_globalsel.solve.restrict import stored_layouts
 
 if TYPE_CHECKING:
+    from te_kernels.variant import Variant
+    from tvm_globalsel.graph import Operator
     from tvm_globalsel.search.loop import Found
     from tvm_globalsel.selected import Selected
     from tvm_globalsel.selection import Transform
@@ -109,13 +113,11 @@ def search_statement(found: Found | None) -> dict[str, Any] | None:
 
 def _readers(selected: Selected, transform: Transform) -> list[str]:
     """Who needs a transform's result: operators, the network's output, or the next transform of a chain."""
-    network, wanted = selected.network, transform.task.destination
+    network, wanted, variants = selected.network, transform.task.destination, selected.selection.variants
     readers = [
         op.name
         for op in network.operators
-        for name, layout in zip(
-            op.inputs, selected.selection.variants[op.name].variant.layouts(op.task).inputs, strict=True
-        )
+        for name, layout in zip(op.inputs, layouts_of(op, variants[op.name].variant).inputs, strict=True)
         if name == transform.value and layout == wanted
     ]
     if transform.value in network.outputs and wanted == row_major(transform.task.shape):
@@ -153,10 +155,8 @@ def slack_statement(solution: Solution) -> dict[str, float] | None:
 
 def baselines(problem: Problem) -> dict[str, float | None]:
     """Predicted seconds of the plans that others would choose; null where such a plan does not exist."""
-    used = {int(layout) for node in problem.nodes for layout in node.out_layout[np.isfinite(node.costs_s)]}
-    names = [problem.layouts[i] for i in sorted(used) if problem.layouts[i] != "plain"]
     totals: dict[str, float | None] = {}
-    for solver in ("pbqp", "local", "greedy", *(f"single:{name}" for name in names), "sum2d"):
+    for solver in ("pbqp", "local", "greedy", *(f"single:{name}" for name in stored_layouts(problem)), "sum2d"):
         try:
             cost = solve(problem, solver).cost_s
         except Infeasible:
@@ -179,16 +179,17 @@ def _sum2d_is_complete(problem: Problem) -> bool:
 def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any]:
     op = selected.network.operators[index]
     chosen = selected.selection.variants[op.name]
-    layouts = chosen.variant.layouts(op.task)
+    task, layouts = task_of(op, chosen.variant), layouts_of(op, chosen.variant)
     alternatives = []
-    for measured, regret in zip(selected.costs.choices[op.task.key], regret_s, strict=True):
-        if measured is chosen:
+    for measured, regret in zip(selected.costs.of(op), regret_s, strict=True):
+        if measured.variant == chosen.variant:
             continue
-        other = measured.variant.layouts(op.task)
+        other = layouts_of(op, measured.variant)
         alternatives.append(
             {
                 "variant": measured.variant.name,
                 "knobs": measured.variant.knobs,
+                "gflop": _gflop(op, measured.variant),
                 "in": list(other.inputs),
                 "out": other.output,
                 "cost_s": _number(measured.cost_s),
@@ -202,13 +203,24 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
         "name": op.name, "task": op.task.to_dict(), "inputs": list(op.inputs),
         "variant": chosen.variant.name, "family": chosen.variant.family, "knobs": chosen.variant.knobs,
         "in": list(layouts.inputs), "out": layouts.output, "cost_s": chosen.cost_s,
-        "kernel": selected.kernel(op.task, chosen.variant),
+        "with": op.absorbs.name if op.absorbs and task is op.pair else None,
+        "kernel": selected.kernel(task, chosen.variant),
         "relative_error": record.relative_error if record else None,
-        "workspace_bytes": chosen.variant.workspace_bytes(op.task, selected.costs.threads),
-        "gflop": op.task.flops / 1e9,
+        "workspace_bytes": chosen.variant.workspace_bytes(task, selected.costs.threads),
+        "gflop": _gflop(op, chosen.variant),
         "alternatives": alternatives,
-        "rejected": [{"variant": name, "reason": reason} for name, reason in selected.rejections[op.task.key]],
+        "rejected": [
+            {"variant": name, "reason": reason}
+            for tried in (op.task, op.pair)
+            if tried is not None
+            for name, reason in selected.rejections[tried.key]
+        ],
     }  # fmt: skip
+
+
+def _gflop(op: Operator, variant: Variant) -> float:
+    """Of the textbook algorithm, by what runs when the operator does; nothing runs for a deferred one."""
+    return 0.0 if isinstance(variant, Deferred) else task_of(op, variant).flops / 1e9
 
 
 def _number(value: float) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_globalsel.deferral import shown
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.runtime import Deployed
 
@@ -90,7 +91,7 @@ def _expected(plan: dict[str, Any]) -> list[Step]:
         if "kernel" not in entry:
             raise UserError("the plan does not tell which kernels it runs", "compile the model again")
         if entry["kernel"] is not None:
-            layouts = " -> ".join(dict.fromkeys([*source, destination]))
+            layouts = " -> ".join(dict.fromkeys(map(shown, [*source, destination])))
             gflop = float(entry.get("gflop", 0.0))  # a transform computes nothing
             steps.append(Step(name, entry["kernel"], entry["variant"], layouts, entry["cost_s"], 0.0, gflop))
     return steps

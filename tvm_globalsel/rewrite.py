@@ -22,6 +22,7 @@ from te_kernels.layout import Layout, same_bytes
 from te_kernels.machine import Machine
 from te_kernels.task import CastTask, OpaqueTask, Task, TransformTask, ViewTask
 from te_kernels.variant import Variant
+from tvm_globalsel.choices import Deferred, layouts_of, task_of
 from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.packing import pack_all
 from tvm_globalsel.selection import Selection
@@ -58,8 +59,11 @@ def rewrite(network: Network, selection: Selection, machine: Machine | Gpu) -> t
                 make_transforms(value.name)
             for op, packed in zip(network.operators, packs, strict=True):
                 variant = selection.variants[op.name].variant
-                layouts = variant.layouts(op.task)
+                layouts = layouts_of(op, variant)
                 args = [held[name, layout] for name, layout in zip(op.inputs, layouts.inputs, strict=True)]
+                if isinstance(variant, Deferred):
+                    held[op.name, layouts.output] = args[0]
+                    continue
                 held[op.name, layouts.output] = builder.emit(_operator(kernels, op, variant, args, packed))
                 make_transforms(op.name)
             results = [held[name, row_major(shapes[name])] for name in network.outputs]
@@ -114,7 +118,7 @@ class KernelNames:
         self._names = {str(func.attrs[_IDENTITY]): str(var.name_hint) for var, func in _kernels(module).items()}
 
     def of(self, task: Task, variant: Variant) -> str | None:
-        """None where nothing runs: views, and concatenations in place."""
+        """None where nothing runs: views, concatenations in place, operators that are left to the one behind."""
         return self._names.get(_identity(task, variant))
 
 
@@ -123,7 +127,7 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any],
         return relax.op.reshape(args[0], op.task.to_shape)
     if isinstance(variant, ConcatInPlace):
         return relax.op.concat(args, axis=1)
-    layouts = variant.layouts(op.task)
+    task = task_of(op, variant)
     opaque = isinstance(op.task, OpaqueTask)
     kept = ("float16",) if isinstance(kernels.machine, Gpu) else ()
     packed = [
@@ -131,9 +135,9 @@ def _operator(kernels: Kernels, op: Operator, variant: Variant, args: list[Any],
         for p in params
     ]
     constants = [relax.const(p, str(p.dtype)) for p in packed]  # without its dtype named, int64 would be narrowed
-    shape = Layout(layouts.output).physical_shape(op.task.output_shape)
-    dtype = _out_dtype(op.task, kernels.dtype)
-    return kernels.call(op.task, variant, [*args, *constants], relax.TensorType(shape, dtype))
+    shape = Layout(variant.layouts(task).output).physical_shape(task.output_shape)
+    dtype = _out_dtype(task, kernels.dtype)
+    return kernels.call(task, variant, [*args, *constants], relax.TensorType(shape, dtype))
 
 
 def _out_dtype(task: Task, inside: str) -> str:

@@ -10,6 +10,7 @@ from te_kernels.gpu import Gpu
 from te_kernels.machine import Machine
 from te_kernels.task import Task
 from te_kernels.variant import Variant
+from tvm_globalsel.choices import task_of
 from tvm_globalsel.demands import Demands, answer, restrict
 from tvm_globalsel.graph import Network
 from tvm_globalsel.log import Context, TuningLog
@@ -41,7 +42,8 @@ class Selected:
     @property
     def kernels_run(self) -> list[tuple[Task, Measured]]:
         """Everything measured that the plan runs: of each operator, and of each transform that moves data."""
-        chosen = [(op.task, self.selection.variants[op.name]) for op in self.network.operators]
+        variants = self.selection.variants
+        chosen = [(task_of(op, variants[op.name].variant), variants[op.name]) for op in self.network.operators]
         moved = [
             (t.task, self.costs.transforms[t.task.key]) for t in self.selection.transforms if t.variant is not None
         ]

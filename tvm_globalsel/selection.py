@@ -15,8 +15,10 @@ from te_kernels.machine import Machine
 from te_kernels.task import Task, TransformTask
 from te_kernels.variant import Variant
 from tvm_globalsel.candidates import Candidates, candidates_for
+from tvm_globalsel.choices import deferrals, layouts_of
+from tvm_globalsel.deferral import source_layout
 from tvm_globalsel.errors import UserError
-from tvm_globalsel.graph import Network
+from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.log import Context, Record, TuningLog
 from tvm_globalsel.problem import NodeChoices, Problem, Solution, transforms_of_plan
 
@@ -63,6 +65,13 @@ class Costs:
     transforms: dict[str, Measured]
     #: Of a kernel: each may need scratch memory of its own.
     threads: int = 1
+
+    def of(self, op: Operator) -> tuple[Measured, ...]:
+        """Everything that the operator may run as: variants of its own, those of a pair, and being deferred."""
+        pairs = self.choices[op.pair.key] if op.pair else ()
+        behind = self.choices[op.absorbed_by.key] if op.absorbed_by else ()
+        deferred = deferrals(op, (m.variant for m in behind))
+        return (*self.choices[op.task.key], *pairs, *(Measured(variant, 0.0, None) for variant in deferred))
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ def build_problem(network: Network, costs: Costs) -> Problem:
         layout = index_of[row_major(value.shape)]
         add(_pinned(INPUT + value.name, (), layout), value.name, value.shape)
     for op in network.operators:
-        measured = costs.choices[op.task.key]
+        measured = costs.of(op)
         if not any(math.isfinite(m.cost_s) for m in measured):
             errors = sorted({m.status for m in measured}) or ["no variant applies"]
             raise UserError(
@@ -152,7 +161,7 @@ def build_problem(network: Network, costs: Costs) -> Problem:
                 if "not measured" in errors
                 else "its kernels fail on this machine: is the target this machine's?",
             )
-        every = [m.variant.layouts(op.task) for m in measured]
+        every = [layouts_of(op, m.variant) for m in measured]
         add(
             NodeChoices(
                 name=op.name,
@@ -182,8 +191,8 @@ def _all_layouts(network: Network, costs: Costs) -> tuple[str, ...]:
     """Every layout that occurs, the caller's first."""
     names = dict.fromkeys(["NCHW", "plain"])
     for op in network.operators:
-        for measured in costs.choices[op.task.key]:
-            layouts = measured.variant.layouts(op.task)
+        for measured in costs.of(op):
+            layouts = layouts_of(op, measured.variant)
             names.update(dict.fromkeys((*layouts.inputs, layouts.output)))
     return tuple(names)
 
@@ -191,8 +200,9 @@ def _all_layouts(network: Network, costs: Costs) -> tuple[str, ...]:
 def _transform_table(shape: tuple[int, ...], layouts: tuple[str, ...], costs: Costs) -> np.ndarray:
     table = np.full((len(layouts), len(layouts)), np.inf)
     np.fill_diagonal(table, 0.0)
-    for i, source in enumerate(layouts):
-        for j, destination in enumerate(layouts):
+    stored = [(i, name) for i, name in enumerate(layouts) if source_layout(name) is None]
+    for i, source in stored:
+        for j, destination in stored:
             if i == j or any(Layout(name).reason_cannot_hold(shape) for name in (source, destination)):
                 continue
             if same_bytes(shape, Layout(source), Layout(destination)):
@@ -207,9 +217,7 @@ def _transform_table(shape: tuple[int, ...], layouts: tuple[str, ...], costs: Co
 def interpret(network: Network, costs: Costs, problem: Problem, solution: Solution) -> Selection:
     """Variants and transforms of a solution."""
     first = len(network.inputs)
-    variants = {
-        op.name: costs.choices[op.task.key][solution.choice[first + i]] for i, op in enumerate(network.operators)
-    }
+    variants = {op.name: costs.of(op)[solution.choice[first + i]] for i, op in enumerate(network.operators)}
     shapes = network.shapes
     values = [v.name for v in network.inputs] + [op.name for op in network.operators]
     transforms = []

@@ -10,8 +10,10 @@ from te_kernels.task.channels import ConcatTask, EltwiseTask, LrnTask, ShuffleTa
 from te_kernels.task.codec import TASK_TYPES, from_dict
 from te_kernels.task.layers import ConvTask, DenseTask, PoolTask
 from te_kernels.task.moves import CastTask, OpaqueTask, TransformTask, ViewTask
+from te_kernels.task.pair import PairTask
 
 __all__ = [
     "TASK_TYPES", "CastTask", "ConcatTask", "ConvTask", "DenseTask", "EltwiseTask", "LrnTask", "OpaqueTask",
-    "PoolTask", "Shape", "ShuffleTask", "SoftmaxTask", "Step", "Task", "TransformTask", "ViewTask", "from_dict",
+    "PairTask", "PoolTask", "Shape", "ShuffleTask", "SoftmaxTask", "Step", "Task", "TransformTask", "ViewTask",
+    "from_dict",
 ]  # fmt: skip

@@ -12,13 +12,14 @@ from te_kernels.task.base import Task
 from te_kernels.task.channels import ConcatTask, EltwiseTask, LrnTask, ShuffleTask, SoftmaxTask
 from te_kernels.task.layers import ConvTask, DenseTask, PoolTask
 from te_kernels.task.moves import CastTask, OpaqueTask, TransformTask, ViewTask
+from te_kernels.task.pair import PairTask
 
 _MAX_ELEMENTS = 1 << 31
 
 TASK_TYPES: dict[str, type[Task]] = {
     t.kind: t
     for t in (ConvTask, DenseTask, PoolTask, ConcatTask, EltwiseTask, LrnTask, SoftmaxTask, ShuffleTask,
-              TransformTask, ViewTask, CastTask, OpaqueTask)
+              TransformTask, ViewTask, CastTask, OpaqueTask, PairTask)
 }  # fmt: skip
 
 
@@ -32,6 +33,8 @@ def from_dict(data: dict[str, Any]) -> Task:
     if not isinstance(kind, str) or kind not in TASK_TYPES:
         raise ValueError(f"unknown task kind {kind!r}")
     cls = TASK_TYPES[kind]
+    if cls is PairTask:
+        fields = {name: _part(value) for name, value in fields.items()}
     known = {f.name for f in dataclasses.fields(cls) if f.compare}
     if not set(fields) <= known:
         raise ValueError(f"unknown fields {sorted(set(fields) - known)} of a {kind} task")
@@ -50,6 +53,13 @@ def from_dict(data: dict[str, Any]) -> Task:
     if any(math.prod(shape) > _MAX_ELEMENTS or min(shape, default=1) < 1 for shape in shapes):
         raise ValueError(f"a tensor of this {kind} task is empty or too large: {shapes}")
     return task
+
+
+def _part(data: Any) -> Task:
+    """One convolution of a pair."""
+    if not isinstance(data, dict) or data.get("kind") != ConvTask.kind:
+        raise ValueError(f"a {PairTask.kind} task is of two {ConvTask.kind} tasks")
+    return from_dict(data)
 
 
 def _has_type(value: Any, hint: Any) -> bool:

@@ -73,6 +73,22 @@ def tiny() -> onnx.ModelProto:
     return net.model(net.conv(c, 16, 24, 1))
 
 
+def inverted_residuals() -> onnx.ModelProto:
+    """Four blocks of expansion, depthwise and projection; the middle of the last two has other readers as well."""
+    net = NetBuilder((1, 16, 12, 12), seed=2)
+
+    def middle(x: str, c: int, k: int, stride: int) -> tuple[str, str]:
+        wide = net.node("Relu", [net.conv(x, c, k, 1)])
+        return wide, net.node("Relu", [net.conv(wide, k, k, 3, stride, 1, groups=k)])
+
+    a = net.node("Add", [net.conv(middle("x", 16, 48, 1)[1], 48, 16, 1), "x"])
+    b = net.conv(middle(a, 16, 32, 2)[1], 32, 24, 1)
+    wide, deep = middle(b, 24, 48, 1)
+    c = net.conv(net.node("Add", [wide, deep]), 48, 24, 1)
+    seen, deep = middle(c, 24, 32, 1)
+    return net.model(net.conv(deep, 32, 16, 1), seen)
+
+
 def everything() -> onnx.ModelProto:
     """Every kind of operator that the extraction knows, and some that it does not."""
     net = NetBuilder((1, 3, 24, 24), seed=1)
@@ -83,9 +99,10 @@ def everything() -> onnx.ModelProto:
     pool = net.node("MaxPool", [x], kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1])
     x = net.node("Concat", [left, right, pool], axis=1)  # 56 channels
     x = net.node("Relu", [net.batch_norm(x, 56)])
-    depthwise = net.conv(x, 56, 56, 3, 2, 1, groups=56)
+    x = net.node("Relu", [net.conv(x, 56, 64, 1)])  # one kernel may do this and the next
+    depthwise = net.conv(x, 64, 64, 3, 2, 1, groups=64)
     x = net.node("Clip", [depthwise, net.constant(np.float32(0), "zero"), net.constant(np.float32(6), "six")])
-    x = net.conv(x, 56, 32, 1, groups=4)
+    x = net.conv(x, 64, 32, 1, groups=4)
     shape = net.constant(np.array([1, 4, 8, 6, 6]), "spread")
     x = net.node("Transpose", [net.node("Reshape", [x, shape])], perm=[0, 2, 1, 3, 4])
     x = net.node("Reshape", [x, net.constant(np.array([1, 32, 6, 6]), "back")])

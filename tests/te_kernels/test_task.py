@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from te_kernels import check
-from te_kernels.epilogue import KINDS, Step
+from te_kernels.epilogue import KINDS, TENSOR, Step
 from te_kernels.task import (
     TASK_TYPES,
     ConcatTask,
@@ -21,6 +21,7 @@ from te_kernels.task import (
     EltwiseTask,
     LrnTask,
     OpaqueTask,
+    PairTask,
     PoolTask,
     ShuffleTask,
     SoftmaxTask,
@@ -42,6 +43,13 @@ TASKS: st.SearchStrategy[Task] = st.one_of(
     st.builds(
         lambda n, g, c, k, h, w, steps: ConvTask(n, g * c, h, w, g * k, 3, 1, (2, 1), (1, 0, 1, 0), (1, 1), g, steps),
         SIZE, SIZE, SIZE, SIZE, SIZE, SIZE, STEPS,
+    ),
+    st.builds(
+        lambda n, c, k, h, w, steps: PairTask(
+            ConvTask(n, c, h, w, k, 1, 1, epilogue=tuple(s for s in steps if s.kind not in TENSOR)),
+            ConvTask(n, k, h, w, k, 1, 1, groups=k, epilogue=steps),
+        ),
+        SIZE, SIZE, SIZE, SIZE, SIZE, STEPS,
     ),
     st.builds(DenseTask, RANK4 | st.tuples(SIZE, SIZE), SIZE, STEPS),
     st.builds(

@@ -20,6 +20,7 @@ from te_kernels.gpu import FLOAT32
 from te_kernels.layout import Layout
 from te_kernels.task import CastTask, OpaqueTask, Task, ViewTask
 from te_kernels.variant import Variant
+from tvm_globalsel.choices import Deferred, task_of
 from tvm_globalsel.graph import Network
 from tvm_globalsel.selection import Selection
 
@@ -156,12 +157,17 @@ def _calls(network: Network, selection: Selection, params: dict[str, list[np.nda
         transforms(value.name)
     for op in network.operators:
         variant = selection.variants[op.name].variant
-        layouts = variant.layouts(op.task)
-        packed = tuple(_stored(op.task, p) for p in variant.pack(op.task, params[op.name]))
-        kernel = None if variant.needs_no_kernel else (op.task, variant)
-        shape = Layout(layouts.output).physical_shape(op.task.output_shape)
-        reads = tuple(zip(op.inputs, layouts.inputs, strict=True))
-        parts = tuple(Layout(n).physical_shape(s) for n, s in zip(layouts.inputs, op.task.input_shapes, strict=True))
+        if isinstance(variant, Deferred):
+            continue
+        task = task_of(op, variant)
+        layouts, names, given = variant.layouts(task), op.inputs, params[op.name]
+        if op.absorbs and task is op.pair:
+            names, given = (op.absorbs.inputs[0], *names[1:]), [*params[op.absorbs.name], *given]
+        packed = tuple(_stored(task, p) for p in variant.pack(task, given))
+        kernel = None if variant.needs_no_kernel else (task, variant)
+        shape = Layout(layouts.output).physical_shape(task.output_shape)
+        reads = tuple(zip(names, layouts.inputs, strict=True))
+        parts = tuple(Layout(n).physical_shape(s) for n, s in zip(layouts.inputs, task.input_shapes, strict=True))
         calls.append(_Call(kernel, reads, packed, (op.name, layouts.output), shape, parts))
         transforms(op.name)
     return calls

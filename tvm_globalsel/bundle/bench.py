@@ -8,6 +8,7 @@ a process of its own under the interpreter that has it.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -96,7 +97,9 @@ def _network(
     from tvm_globalsel.bundle.assemble import Assembled
     from tvm_globalsel.bundle.contents import Functions
     from tvm_globalsel.bundle.plans import plans_of
+    from tvm_globalsel.pairs import pair_up
 
+    packed = dataclasses.replace(packed, network=pair_up(packed.network, manifest.machine_model()))
     row: dict[str, Any] = {"network": packed.name, "batch": packed.batch, "dtype": manifest.dtype}
     try:
         plans = plans_of(packed, manifest, log, base)

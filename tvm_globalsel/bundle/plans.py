@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-import numpy as np
-
 from te_kernels.gpu import Gpu
 from te_kernels.machine import Machine
 from te_kernels.task import Task, TransformTask
@@ -18,6 +16,7 @@ from tvm_globalsel.log import Context, TuningLog
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.selection import Selection, build_problem, costs_from_log, interpret
 from tvm_globalsel.solve import solve
+from tvm_globalsel.solve.restrict import stored_layouts
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,10 @@ class Plan:
 
 
 def plans_of(packed: Packed, manifest: Manifest, log: TuningLog, base: Context) -> list[Plan]:
-    """The exact optimum and what others would choose. Raises ``UserError`` naming an operator that was not measured."""
+    """The exact optimum and what others would choose, for a network whose pairs are marked.
+
+    Raises ``UserError`` naming an operator that was not measured.
+    """
     context = Context(**{**vars(base), "weights": packed.weights})
     found: dict[str, Candidates] = {}
     moves: dict[str, Candidates] = {}
@@ -40,27 +42,28 @@ def plans_of(packed: Packed, manifest: Manifest, log: TuningLog, base: Context) 
         if kernel.weights == context.of(kernel.task).weights:
             kernels.setdefault(kernel.task.key, []).append(kernel.variant)
             tasks[kernel.task.key] = kernel.task
-    for op in packed.network.operators:
-        known = (*kernels.get(op.task.key, ()), *_without_kernel(op.task, manifest.machine_model()))
-        found[op.task.key] = Candidates(op.task, known, ())
-    shapes = set(packed.network.shapes.values())
+    network = packed.network
+    for task in (task for op in network.operators for task in (op.task, op.pair) if task is not None):
+        known = (*kernels.get(task.key, ()), *_without_kernel(task, manifest.machine_model()))
+        found[task.key] = Candidates(task, known, ())
+    shapes = set(network.shapes.values())
     for key, task in tasks.items():
         if isinstance(task, TransformTask) and task.shape in shapes:
             moves[key] = Candidates(task, tuple(kernels[key]), ())
     transforms = [task for task in tasks.values() if isinstance(task, TransformTask) and task.key in moves]
     costs = costs_from_log(found, transforms, moves, log, context)
-    problem = build_problem(packed.network, costs)
+    problem = build_problem(network, costs)
     plans = []
     for name in ("global", "local", "single", "sum2d"):
         best = _solved(problem, name)
         if best is not None:
             solver, solution = best
-            plans.append(Plan(solver, solution.cost_s, interpret(packed.network, costs, problem, solution)))
+            plans.append(Plan(solver, solution.cost_s, interpret(network, costs, problem, solution)))
     return plans
 
 
 def _solved(problem: Problem, name: str) -> tuple[str, Solution] | None:
-    names = {"global": ["pbqp"], "single": [f"single:{layout}" for layout in _layouts(problem)]}.get(name, [name])
+    names = {"global": ["pbqp"], "single": [f"single:{layout}" for layout in stored_layouts(problem)]}.get(name, [name])
     solutions = []
     for solver in names:
         try:
@@ -68,11 +71,6 @@ def _solved(problem: Problem, name: str) -> tuple[str, Solution] | None:
         except Infeasible:
             continue
     return min(solutions, key=lambda item: item[1].cost_s, default=None)
-
-
-def _layouts(problem: Problem) -> list[str]:
-    used = {int(layout) for node in problem.nodes for layout in node.out_layout[np.isfinite(node.costs_s)]}
-    return [problem.layouts[i] for i in sorted(used) if problem.layouts[i] != "plain"]
 
 
 def _without_kernel(task: Task, machine: Machine | Gpu) -> list[Variant]:

@@ -33,10 +33,10 @@ _LEFT_OUT = re.compile(
 _ALWAYS = re.compile(r"tvm_ffi/(testing|lib)/|numpy/(testing|_core/tests/_natype)")  # imported all the same
 #: Our modules that run on the target.
 _OURS = (
-    "__init__", "arborescence", "candidates", "errors", "graph", "large_pages", "log", "device", "log_file", "opaque",
-    "record", "revision", "timing", "problem", "runtime_library", "selection", "worker", "bundle/__init__",
-    "bundle/archive", "bundle/assemble", "bundle/bench", "bundle/child", "bundle/compiler_free", "bundle/contents",
-    "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device", "bundle/launch", "bundle/manifest",
+    "__init__", "arborescence", "candidates", "choices", "deferral", "errors", "graph", "large_pages", "log", "device",
+    "log_file", "opaque", "pairs", "record", "revision", "timing", "problem", "runtime_library", "selection", "worker",
+    "bundle/__init__", "bundle/archive", "bundle/assemble", "bundle/bench", "bundle/child", "bundle/compiler_free",
+    "bundle/contents", "bundle/cuda_graph", "bundle/cuda_timing", "bundle/device", "bundle/launch", "bundle/manifest",
     "bundle/networks", "bundle/plans", "bundle/run", "bundle/seeded", "bundle/torch_peer", "bundle/torch_side",
     "bundle/turns", "solve/__init__", "solve/bounds", "solve/branch", "solve/elimination", "solve/encode",
     "solve/graph", "solve/infeasible", "solve/local", "solve/pbqp", "solve/pieces", "solve/reductions",

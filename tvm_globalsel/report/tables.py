@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tvm_globalsel.deferral import DEFERRED, shown
 from tvm_globalsel.errors import UserError
 from tvm_globalsel.report.why import fastest_alone_sentence, robustness_sentence
 
@@ -61,6 +62,9 @@ def explain(plan: dict[str, Any]) -> None:
                   highlight=False, soft_wrap=True)  # fmt: skip
     _basis(console, plan)
     console.print(_layers(plan))
+    if any(node["variant"] == DEFERRED for node in plan["nodes"]):
+        console.print("Deferred operators are done by the kernel of the operator behind; what they make, in brackets, "
+                      "is never stored.", highlight=False, soft_wrap=True)  # fmt: skip
     if plan["transforms"]:
         for transform in plan["transforms"]:
             console.print(_transform_sentence(transform), highlight=False, soft_wrap=True)
@@ -83,7 +87,8 @@ def explain_node(plan: dict[str, Any], name: str) -> None:
         remedy = f"did you mean {', '.join(close)}?" if close else "'globalsel explain DIR' lists the names"
         raise UserError(f"the plan has no operator {name!r}", remedy)
     console = console_for_tables()
-    console.print(f"{name}: {_shape(node['task'])}, {node['gflop']:.3f} GFLOP", highlight=False)
+    also = f", with {node['with']}" if node.get("with") else ""
+    console.print(f"{name}: {_shape(node['task'])}, {node['gflop']:.3f} GFLOP{also}", highlight=False)
     table = Table("variant", "knobs", "layouts", "ms", "GFLOP/s", "whole network", title=f"choices for {name}")
     table.add_row(node["variant"], _knobs(node), _layouts(node), _ms(node["cost_s"]), _rate(node), "chosen")
     for other in node["alternatives"]:
@@ -224,8 +229,8 @@ def _shape(task: dict[str, Any]) -> str:
 
 
 def _layouts(node: dict[str, Any]) -> str:
-    source = node["in"][0] if node["in"] else "-"
-    return source if source == node["out"] else f"{source}->{node['out']}"
+    source, out = shown(node["in"][0]) if node["in"] else "-", shown(node["out"])
+    return source if source == out else f"{source}->{out}"
 
 
 def _knobs(node: dict[str, Any]) -> str:

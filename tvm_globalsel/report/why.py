@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tvm_globalsel.deferral import DEFERRED
+
 
 @dataclass(frozen=True)
 class CloseCall:
@@ -49,7 +51,10 @@ def robustness_sentence(plan: dict[str, Any]) -> str:
 
 def fastest_alone(node: dict[str, Any]) -> dict[str, Any] | None:
     """The alternative that is faster than the chosen kernel taken by itself, if there is one."""
-    measured = [a for a in node["alternatives"] if a["cost_s"] is not None and a["regret_s"] is not None]
+    measured = [
+        a for a in node["alternatives"]
+        if a["cost_s"] is not None and a["regret_s"] is not None and a["variant"] != DEFERRED
+    ]  # fmt: skip
     best = min(measured, key=lambda a: a["cost_s"], default=None)
     return best if best is not None and best["cost_s"] < node["cost_s"] else None
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from te_kernels.task import TASK_TYPES, ConvTask, PoolTask, Task
+from te_kernels.task import TASK_TYPES, ConvTask, PairTask, PoolTask, Task
 from te_kernels.variant import Variant, all_variants
 from tvm_globalsel.search.bounds import Rates
 
 #: Typical time over a family's floor (:func:`typical_s`), so that little data suffices to correct it: medians of
 #: ``tuning_logs/``.
-_TYPICAL = {"direct": 1.2, "strassen": 1.3, "winograd": 1.4, "fft": 1.8, "im2": 1.6, "kn2": 2.3, "gemm": 1.7,
-            "dense": 1.8, "depthwise": 3.1, "transform": 4.1, "pool": 4.0, "sum2d": 50.0}  # fmt: skip
+_TYPICAL = {"direct": 1.2, "fused": 1.4, "strassen": 1.3, "winograd": 1.4, "fft": 1.8, "im2": 1.6, "kn2": 2.3,
+            "gemm": 1.7, "dense": 1.8, "depthwise": 3.1, "transform": 4.1, "pool": 4.0, "sum2d": 50.0}  # fmt: skip
 _TYPICAL_OTHER = 4.5
 #: What a call costs at least, whatever it computes.
 _CALL_S = 3e-7
@@ -57,6 +57,8 @@ def features(task: Task, variant: Variant, rates: Rates, weights: str, bound_s: 
 
 
 def _sizes(task: Task) -> list[float]:
+    if isinstance(task, PairTask):
+        return [task.input_shapes[0][1], *_sizes(task.second)[1:]]
     if isinstance(task, ConvTask | PoolTask):
         k, groups = (task.k, task.groups) if isinstance(task, ConvTask) else (task.c, 1)
         return [task.c, k, task.oh, task.ow, task.r, task.s, *task.stride, groups, max(task.pad)]

@@ -16,7 +16,7 @@ import numpy as np
 from te_kernels.task import TransformTask
 from tvm_globalsel.candidates import Candidates
 from tvm_globalsel.demands import Demands, restrict
-from tvm_globalsel.graph import Network
+from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.measure import Request
 from tvm_globalsel.problem import Problem, Solution, transforms_of_plan
 from tvm_globalsel.selection import Costs, Measured, build_problem
@@ -43,7 +43,7 @@ class Space:
         """``choices`` as :func:`costs_from_log` finds them: one without record whose time is 0 needs no kernel."""
         self.requests: list[Request] = []
         self._first = len(network.inputs)
-        tasks = {op.task.key: op.task for op in network.operators}
+        tasks = {task.key: task for op in network.operators for task in (op.task, op.pair) if task is not None}
         self._of_task = {
             key: np.array([
                 _FREE if m.record is None and m.cost_s == 0 else self._add(Request(tasks[key], m.variant))
@@ -60,8 +60,10 @@ class Space:
         best = {key: Measured(moves[key].variants[0], 1.0, None) for key in self._of_move}
         costs = Costs(every, best)
         self._template = restrict(network, costs, build_problem(network, costs), demands)
-        self._task_keys = [op.task.key for op in network.operators]
-        self._uses = Counter([*self._task_keys, *self._of_move])
+        # in the order of Costs.of
+        self._of_op = [self._choices_of(op, len(costs.of(op))) for op in network.operators]
+        pairs = [op.pair.key for op in network.operators if op.pair]
+        self._uses = Counter([*(op.task.key for op in network.operators), *pairs, *self._of_move])
         shapes = network.shapes
         values = [*(v.name for v in network.inputs), *(op.name for op in network.operators)]
         self._shapes = [shapes[name] for name in (*values, *network.outputs)]
@@ -70,6 +72,11 @@ class Space:
     def _add(self, request: Request) -> int:
         self.requests.append(request)
         return len(self.requests) - 1
+
+    def _choices_of(self, op: Operator, count: int) -> np.ndarray:
+        """``(choices,)`` the candidate that each choice of an operator runs; being deferred runs none."""
+        own = [self._of_task[task.key] for task in (op.task, op.pair) if task is not None]
+        return np.concatenate([*own, np.full(count - sum(map(len, own)), _FREE)])
 
     def _moves_of(self, shape: tuple[int, ...]) -> dict[tuple[int, int], np.ndarray]:
         """The candidates for each pair of layouts of a tensor of this shape."""
@@ -97,8 +104,8 @@ class Space:
         nodes, transforms = [], []
         for index, (node, raw) in enumerate(zip(self._template.nodes, self._template.transform_s, strict=True)):
             number = index - self._first
-            if 0 <= number < len(self._task_keys):
-                own = priced[self._of_task[self._task_keys[number]]]
+            if 0 <= number < len(self._of_op):
+                own = priced[self._of_op[number]]
                 node = dataclasses.replace(node, costs_s=np.where(np.isfinite(node.costs_s), own, np.inf))
             nodes.append(node)
             transforms.append(np.where(raw == 0, 0.0, tables[self._shapes[index]]))
@@ -111,8 +118,8 @@ class Space:
         return Plan(solution.cost_s, frozenset(self._used(problem, solution, costs_s)))
 
     def _used(self, problem: Problem, solution: Solution, costs_s: np.ndarray) -> Iterable[int]:
-        for number, key in enumerate(self._task_keys):
-            kernel = int(self._of_task[key][solution.choice[self._first + number]])
+        for number, choices in enumerate(self._of_op):
+            kernel = int(choices[solution.choice[self._first + number]])
             if kernel != _FREE:
                 yield kernel
         for index, arcs in enumerate(transforms_of_plan(problem, solution.choice)):
@@ -129,8 +136,8 @@ class Space:
         problem = self.problem(costs_s)
         result = np.full(len(self) + 1, np.inf)
         for number, regret in enumerate(regrets(problem, pbqp.solve(problem))[self._first :]):
-            if number < len(self._task_keys):
-                np.minimum.at(result, self._of_task[self._task_keys[number]], regret)
+            if number < len(self._of_op):
+                np.minimum.at(result, self._of_op[number], regret)
         return result[:-1]
 
     def rivals(self, candidate: int) -> np.ndarray:
@@ -140,5 +147,5 @@ class Space:
         return kernels[kernels != _FREE]
 
     def uses(self, candidate: int) -> int:
-        """How many operators have its task; 1 for a transform."""
+        """How many operators or pairs have its task; 1 for a transform."""
         return self._uses[self.requests[candidate].task.key]

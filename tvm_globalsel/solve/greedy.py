@@ -10,7 +10,7 @@ from tvm_globalsel.arborescence import shortest_paths, steiner_costs
 from tvm_globalsel.problem import Problem, Solution
 from tvm_globalsel.solve import pbqp
 from tvm_globalsel.solve.infeasible import explain
-from tvm_globalsel.solve.restrict import baseline, restricted
+from tvm_globalsel.solve.restrict import baseline, restricted, separate
 
 
 def solve(problem: Problem) -> Solution:
@@ -20,6 +20,7 @@ def solve(problem: Problem) -> Solution:
     Raises Infeasible when no plan has a finite cost.
     """
     started = time.perf_counter()
+    problem = separate(problem)  # being deferred costs nothing at once, and would always be taken
     choice = _choose(problem, careful=False)
     if choice is None:
         if not pbqp.feasible(problem):

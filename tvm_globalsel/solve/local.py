@@ -9,15 +9,17 @@ import numpy as np
 
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import pbqp
-from tvm_globalsel.solve.restrict import baseline, restricted
+from tvm_globalsel.solve.restrict import baseline, restricted, separate
 
 
 def solve(problem: Problem) -> Solution:
     """Every node takes its cheapest choice; equals are decided by fewer changes of layout, then by less time in them.
 
-    When those choices cannot be combined, the plan has the least sum of node costs among those that can.
+    Pairs are left out: each operator runs by itself. When the cheapest choices cannot be combined, the plan has the
+    least sum of node costs among those that can.
     """
     started = time.perf_counter()
+    problem = separate(problem)
     fastest = restricted(problem, [node.costs_s == node.costs_s.min() for node in problem.nodes])
     try:
         found = pbqp.solve(dataclasses.replace(fastest, transform_s=_counted(problem)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tvm_globalsel.deferral import DEFERRED, source_layout
 from tvm_globalsel.problem import NodeChoices, Problem, Solution, plan_cost
 from tvm_globalsel.solve import pbqp
 
@@ -26,6 +27,18 @@ def forbid(node: NodeChoices, keep: np.ndarray) -> NodeChoices:
     if keep.all():
         return node
     return dataclasses.replace(node, costs_s=np.where(keep, node.costs_s, np.inf))
+
+
+def separate(problem: Problem) -> Problem:
+    """The problem in which every operator runs by itself: what a kernel could do for two is left out."""
+    return restricted(problem, [np.array([f != DEFERRED for f in node.families]) for node in problem.nodes])
+
+
+def stored_layouts(problem: Problem) -> list[str]:
+    """The layouts of rank-4 tensors that some choice of finite cost makes."""
+    used = {int(layout) for node in problem.nodes for layout in node.out_layout[np.isfinite(node.costs_s)]}
+    names = [problem.layouts[i] for i in sorted(used)]
+    return [name for name in names if name != "plain" and source_layout(name) is None]
 
 
 def best_within(problem: Problem, allowed: Sequence[np.ndarray], solver: str) -> Solution:

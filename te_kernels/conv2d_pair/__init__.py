@@ -1,0 +1,1 @@
+"""Variants that do two convolutions in one pass, one file each."""

@@ -1,0 +1,55 @@
+"""Which instances of ``_expand_depthwise`` are worth measuring."""
+
+from __future__ import annotations
+
+from te_kernels.conv2d_pair._expand_depthwise_geometry import Geometry
+from te_kernels.machine import Machine
+from te_kernels.task import PairTask
+from te_kernels.tiling import cdiv
+
+#: Fused multiply-adds in flight needed to hide their latency: 2 pipes x 4 cycles.
+_FMAS_IN_FLIGHT = 8
+#: Loads a cycle, of the two that two load ports could do: seen where a multiply-add needs one of its own.
+_LOADS = 1.8
+#: The part of L1 that the ring of several vectors may take: 1.25, as the row of zeros is hardly read.
+_L1_PART = 1.25
+_MOST_VECTORS, _MOST_COLUMNS, _INSTANCES = 4, 8, 2
+#: Units of work that a thread deals with evenly enough, and the fewest output rows worth a band of their own.
+_MANY_UNITS, _BAND_ROWS = 8, 4
+
+
+def best_tiles(task: PairTask, machine: Machine) -> list[tuple[int, int]]:
+    """(pixels, vectors) of the register tiles with the highest modelled throughput, no two with the same vectors."""
+    blocks, width = cdiv(task.second.c, machine.vector_lanes), task.second.w
+    found = []
+    for vectors in range(1, min(_MOST_VECTORS, blocks) + 1):
+        ring_bytes = 4 * Geometry(task, 1, vectors, 1, machine.vector_lanes, 1).ring_floats
+        if blocks % vectors or (vectors > 1 and ring_bytes > _L1_PART * machine.l1_bytes):
+            continue
+        most = (machine.vector_registers - vectors - (vectors > 1)) // vectors
+        efficiency, pixels = max((_efficiency(width, p, vectors), p) for p in range(1, min(most, width) + 1))
+        found.append((efficiency, pixels, vectors))
+    ranked = sorted(found, key=lambda tile: (-tile[0], -tile[1] * tile[2]))
+    return [(pixels, vectors) for _, pixels, vectors in ranked[:_INSTANCES]]
+
+
+def _efficiency(width: int, pixels: int, vectors: int) -> float:
+    """Modelled fraction of the FMA peak of rows of ``width`` pixels."""
+    accumulators = pixels * vectors
+    useful = width / (cdiv(width, pixels) * pixels)
+    latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
+    return useful * accumulators / 2 / max(accumulators / 2 / latency, (pixels + vectors) / _LOADS)
+
+
+def columns(task: PairTask) -> int:
+    """Outputs of a register tile of the depthwise convolution: as many as its weights leave room for, evenly."""
+    width = task.second.ow
+    return min(range(1, min(width, _MOST_COLUMNS) + 1), key=lambda c: (cdiv(width, c) * c / width + 0.7 / c, -c))
+
+
+def bands(task: PairTask, machine: Machine, vectors: int) -> int:
+    """One for each thread where the chunks of channels do not occupy all threads alike and the rows suffice."""
+    units = task.second.n * cdiv(task.second.c, vectors * machine.vector_lanes)
+    if units % machine.threads == 0 or units >= _MANY_UNITS * machine.threads:
+        return 1
+    return machine.threads if task.second.oh >= _BAND_ROWS * machine.threads else 1

@@ -1,0 +1,53 @@
+"""Which operators may be done by the kernel of the operator behind them.
+
+The kernel of a pair (``PairTask``) replaces two operators where nobody else reads what lies between. Whether it should
+is decided by the selection like anything else; here is only said where it could.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+
+from te_kernels import epilogue as ep
+from te_kernels.gpu import Gpu
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask, PairTask
+from tvm_globalsel.candidates import candidates_for
+from tvm_globalsel.graph import Network, Operator
+
+
+def pair_up(network: Network, machine: Machine | Gpu) -> Network:
+    """Set ``absorbs``, ``pair`` and ``absorbed_by`` of every two operators that some variant does as one."""
+    absorbed_by: dict[str, PairTask] = {}
+    absorbs: dict[str, Operator] = {}
+    pairs: dict[str, PairTask] = {}
+    runs: dict[str, bool] = {}
+    for first, second in _neighbours(network):
+        task = PairTask(first.task, second.task)  # type: ignore[arg-type]
+        if task.key not in runs:
+            runs[task.key] = bool(candidates_for(task, machine).variants)
+        if runs[task.key]:
+            absorbed_by[first.name] = pairs[second.name] = task
+            absorbs[second.name] = first
+    operators = tuple(
+        dataclasses.replace(
+            op, absorbs=absorbs.get(op.name), pair=pairs.get(op.name), absorbed_by=absorbed_by.get(op.name)
+        )
+        for op in network.operators
+    )
+    return dataclasses.replace(network, operators=operators)
+
+
+def _neighbours(network: Network) -> Iterator[tuple[Operator, Operator]]:
+    """Two convolutions, the second of which is the only reader of the first."""
+    made_by = {op.name: op for op in network.operators}
+    readers = Counter(name for op in network.operators for name in op.inputs)
+    readers.update(network.outputs)
+    for op in network.operators:
+        before = made_by.get(op.inputs[0]) if isinstance(op.task, ConvTask) else None
+        if before is None or not isinstance(before.task, ConvTask) or readers[before.name] > 1:
+            continue
+        if not ep.tensor_count(before.task.steps):
+            yield before, op
