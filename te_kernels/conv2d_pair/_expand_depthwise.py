@@ -18,9 +18,9 @@ The ring holds the rows of one window, between columns of zeros for the padding;
 and below the map. Bands serve threads; each computes the rows of mid again that its first window shares with the band
 before. Lines of the output are fetched before a tile of it is computed, as the layers before have left them in L3.
 
-Microseconds on one Emerald Rapids core, measured as in a network, of one kernel and of the fastest two (in brackets),
-NHWC or NCHW16c: 16 -> 96 channels on 112x112, stride 2, 335 (544); 24 -> 144 on 56x56 215 (340), with stride 2 157
-(295); 64 -> 384 on 14x14 70 (92).
+Microseconds on one Emerald Rapids core, measured as in a network, and of the fastest two kernels (in brackets), NHWC or
+NCHW16c: 16 -> 96 channels on 112x112, stride 2, 340 (513); 24 -> 144 on 56x56 236 (305), with stride 2 166 (202);
+32 -> 192 on 28x28 84 (92); 64 -> 384 on 14x14, which L2 holds anyway, 76 (73).
 """
 
 from __future__ import annotations
