@@ -213,6 +213,11 @@ def test_variants() -> None:
     shaped = command("variants", "--conv", "64,14,14,32,3,3,3,1,1")
     assert re.search(r"winograd_nhwc: not applicable: .*stride", shaped.stdout)
     assert_refused(command("variants", "--conv", "4,4,4,4,9,9,1,0,1"), "larger than the padded input")
+    first, second = ("--conv", "16,14,14,96,1,1,1,0,1"), ("--conv", "96,14,14,96,3,3,1,1,96")
+    assert "expand_depthwise_nhwc" in command("variants", *first, *second).stdout
+    assert "the second is not depthwise" in command("variants", *first, "--conv", "96,14,14,8,3,3,1,1,1").stdout
+    assert_refused(command("variants", *second, *first), "the second reads")
+    assert_refused(command("variants", *first, *second, *second), "more than two")
 
 
 def test_explain_gives_exact_reasons(tiny: tuple[Path, Path]) -> None:

@@ -23,7 +23,8 @@ def add_variants(commands: Commands) -> None:
     """``globalsel variants``."""
     summary = "every variant; with a shape, which apply and why others do not"
     parser = add_command(commands, "variants", _variants, summary)
-    parser.add_argument("--conv", type=types.conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS")
+    parser.add_argument("--conv", type=types.conv, metavar="C,H,W,K,R,S,STRIDE,PAD,GROUPS", action="append", default=[],
+                        help="a layer; twice for what does two of them, one behind the other, at once")  # fmt: skip
     add_shared(parser, "--target", "--precision", "--threads")
 
 
