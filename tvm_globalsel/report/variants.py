@@ -14,7 +14,7 @@ from tvm_globalsel.targets import describe_target, parse_target
 
 
 def list_variants(convs: list[tuple[int, ...]], options: Options) -> None:
-    """Print all variants, or those of a layer (C, H, W, K, R, S, stride, pad, groups), or of two layers by one kernel."""
+    """Print all variants, or those of one layer (C, H, W, K, R, S, stride, pad, groups), or of two by one kernel."""
     console = console_for_tables()
     if not convs:
         table = Table("task", "variant", "family", "what", title="variants")
