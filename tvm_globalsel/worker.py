@@ -33,6 +33,7 @@ from tvm_globalsel.timing import (
     SLOWED,
     Handoff,
     Patience,
+    at_full_speed,
     evicted_bytes,
     probe_variant,
     slowdown,
@@ -249,7 +250,7 @@ class _Probe:
         return ratio
 
     def undisturbed(self, block: Any) -> float:
-        """Seconds of ``block``; of several attempts the one with the least disturbed probes around it."""
+        """Seconds of ``block`` at full speed; of several attempts the one with the least disturbed probes around it."""
 
         def attempt() -> tuple[float, float]:
             near = self._handoff.wait(_patience)
@@ -259,6 +260,8 @@ class _Probe:
             wall_s, cpu_s = time.perf_counter() - wall_s, time.thread_time() - cpu_s
             # the probe sees a slowed core, the clocks a core shared with another process
             apart = self._handoff.disturbance() if near else 1.0
-            return max(before, self._ratio(), wall_s / max(cpu_s, 1e-9), apart), cost_s
+            after = self._ratio()
+            disturbance = max(before, after, wall_s / max(cpu_s, 1e-9), apart)
+            return disturbance, at_full_speed(cost_s, before, after)
 
         return undisturbed(attempt, _patience, lambda: self._ratio() <= SLOWED)

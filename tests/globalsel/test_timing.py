@@ -13,7 +13,7 @@ import tvm
 from te_kernels import probes
 from te_kernels.machine import host_target
 from tvm_globalsel import timing
-from tvm_globalsel.timing import Handoff, Patience, slowdown, undisturbed
+from tvm_globalsel.timing import Handoff, Patience, at_full_speed, slowdown, undisturbed
 
 
 class _Machine:
@@ -50,6 +50,12 @@ def test_threads_that_are_apart_are_waited_for(quick: None) -> None:
     machine.seconds = 0.0005
     time.sleep(0.25)
     assert handoff.wait()
+
+
+def test_a_slowed_block_counts_as_at_full_speed() -> None:
+    assert at_full_speed(3.0, 1.4, 1.6) == pytest.approx(2.0)
+    assert at_full_speed(3.0, 1.0, 2.0) == pytest.approx(2.0)
+    assert at_full_speed(3.0, 1.1, 1.05) == 3.0, "what is no more than noise stays"
 
 
 def test_least_disturbed_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:

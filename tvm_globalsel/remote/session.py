@@ -31,6 +31,7 @@ from tvm_globalsel.timing import (
     RUNS_IN_BLOCK,
     SLOW_KERNEL_S,
     Patience,
+    at_full_speed,
     evicted_bytes,
     probe_variant,
     undisturbed,
@@ -181,7 +182,7 @@ class _Batch:
         return not result.get("error") and not result["costs_s"]
 
     def _time(self, kernel: _Kernel, runs: int) -> tuple[float, float]:
-        """(disturbance, median seconds of the runs)."""
+        """(disturbance, median seconds of the runs at full speed)."""
         kernel.timed(*kernel.args, *kernel.copies, *self._probe, self._scratch, self._stamps, runs, 0)
         stamps = self._stamps.numpy()[: 2 * (library.PROBES_AFTER[1] + 2)].reshape(-1, 2)
 
@@ -195,10 +196,10 @@ class _Batch:
         self._best_probe_s = min(self._best_probe_s, before, after)
         if not runs:
             return max(before, after) / self._best_probe_s, 0.0
-        slowed = max(before, after) / self._best_probe_s
+        before, after = before / self._best_probe_s, after / self._best_probe_s
         shared = between(*library.WALL) / max(between(*library.CPU), 1e-9)
         costs = [between(library.RUNS + 2 * r, library.RUNS + 2 * r + 1) for r in range(runs)]
-        return max(slowed, shared), statistics.median(costs)
+        return max(before, after, shared), at_full_speed(statistics.median(costs), before, after)
 
     def _has(self, name: str) -> bool:
         try:
