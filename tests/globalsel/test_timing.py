@@ -53,9 +53,10 @@ def test_threads_that_are_apart_are_waited_for(quick: None) -> None:
 
 
 def test_a_slowed_block_counts_as_at_full_speed() -> None:
-    assert at_full_speed(3.0, 1.4, 1.6) == pytest.approx(2.0)
-    assert at_full_speed(3.0, 1.0, 2.0) == pytest.approx(2.0)
+    assert at_full_speed(3.0, 1.5, 1.9) == pytest.approx(2.0)
+    assert at_full_speed(3.0, 1.0, 2.0) == 3.0, "what may have ended before the block stays"
     assert at_full_speed(3.0, 1.1, 1.05) == 3.0, "what is no more than noise stays"
+    assert at_full_speed(3.0, 30.0, 40.0) == pytest.approx(1.5), "a probe that waited for its turn says nothing more"
 
 
 def test_least_disturbed_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
