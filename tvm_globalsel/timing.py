@@ -150,9 +150,9 @@ def at_full_speed(seconds: float, before: float, after: float) -> float:
 
     A tenant of the same core slows most kernels about as much as the probe, and some machines are slowed for most of
     the time. What counts is the lesser slowness of both sides: one that came or went during the block did not slow all
-    of it. Blocks of a machine that is not slowed on both sides stay as they are. Ten kernels (products, depthwise, pools,
-    moves), measured 16 times each on a shared Emerald Rapids core with 9 % of the blocks disturbed, scatter by 5.2 %
-    with this and by 8.6 % without; undisturbed by 3.2 % either way.
+    of it. Blocks of a machine that is not slowed on both sides stay as they are. Ten kernels (products, depthwise,
+    pools, moves), measured 16 times each on a shared Emerald Rapids core with 9 % of the blocks disturbed, scatter by
+    5.2 % with this and by 8.6 % without; undisturbed by 3.2 % either way.
     """
     lasting = min(before, after, _MOST_SHARED)
     return seconds / lasting if lasting > SLOWED else seconds
