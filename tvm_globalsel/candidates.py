@@ -58,8 +58,8 @@ def candidates_of(network: Network, machine: Machine | Gpu) -> dict[str, Candida
     """Candidates of every distinct task of the network, pairs included, by task key."""
     found: dict[str, Candidates] = {}
     for op in network.operators:
-        for task in (op.task, op.pair):
-            if task is not None and task.key not in found:
+        for task in op.tasks:
+            if task.key not in found:
                 found[task.key] = candidates_for(task, machine)
     return found
 

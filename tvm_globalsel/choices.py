@@ -36,12 +36,6 @@ class Deferred(Variant):
     def layouts(self, task: Any) -> Layouts:
         return Layouts((self.layout,), deferred_layout(self.layout))
 
-    def packed_bytes(self, task: Any) -> int:
-        return 0
-
-    def arithmetic(self, task: Any) -> int:
-        return 0
-
 
 def deferrals(op: Operator, pair_variants: Iterable[Variant]) -> tuple[Deferred, ...]:
     """The choices to leave ``op`` to the operator behind, which runs as one of ``pair_variants``."""
@@ -49,17 +43,20 @@ def deferrals(op: Operator, pair_variants: Iterable[Variant]) -> tuple[Deferred,
     return tuple(Deferred(layout) for layout in dict.fromkeys(v.layouts(task).inputs[0] for v in pair_variants))
 
 
+def absorbed(op: Operator, variant: Variant) -> Operator | None:
+    """The operator before, where the kernel of ``variant`` does it too when ``op`` runs as it."""
+    return op.absorbs if variant.task_type is PairTask else None
+
+
 def task_of(op: Operator, variant: Variant) -> Task:
     """What the kernel of ``variant`` does when ``op`` runs as it."""
-    if op.pair is not None and variant.task_type is PairTask:
-        return op.pair
-    return op.task
+    return op.pair if op.pair is not None and absorbed(op, variant) else op.task
 
 
 def layouts_of(op: Operator, variant: Variant) -> Layouts:
     """Of the inputs and the output of ``op``."""
     layouts = variant.layouts(task_of(op, variant))
-    if variant.task_type is PairTask:
+    if absorbed(op, variant):
         return Layouts((deferred_layout(layouts.inputs[0]), *layouts.inputs[1:]), layouts.output)
     return layouts
 
@@ -68,4 +65,5 @@ def constants_of(op: Operator, variant: Variant) -> tuple[np.ndarray, ...]:
     """The constants that the kernel of ``variant`` takes, as the model has them."""
     if isinstance(variant, Deferred):
         return ()
-    return (*op.absorbs.params, *op.params) if op.absorbs and variant.task_type is PairTask else op.params
+    before = absorbed(op, variant)
+    return (*before.params, *op.params) if before else op.params

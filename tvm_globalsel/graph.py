@@ -39,6 +39,11 @@ class Operator:
     #: The task of this operator and the one behind, if one kernel may do both.
     absorbed_by: PairTask | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What its kernel may do: the operator alone, or the pair that ends with it."""
+        return (self.task,) if self.pair is None else (self.task, self.pair)
+
 
 @dataclass(frozen=True)
 class Network:

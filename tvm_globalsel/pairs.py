@@ -20,24 +20,21 @@ from tvm_globalsel.graph import Network, Operator
 
 def pair_up(network: Network, machine: Machine | Gpu) -> Network:
     """Set ``absorbs``, ``pair`` and ``absorbed_by`` of every two operators that some variant does as one."""
-    absorbed_by: dict[str, PairTask] = {}
-    absorbs: dict[str, Operator] = {}
-    pairs: dict[str, PairTask] = {}
+    pairs: dict[str, tuple[Operator, PairTask]] = {}
     runs: dict[str, bool] = {}
     for first, second in _neighbours(network):
         task = PairTask(first.task, second.task)  # type: ignore[arg-type]
         if task.key not in runs:
             runs[task.key] = bool(candidates_for(task, machine).variants)
         if runs[task.key]:
-            absorbed_by[first.name] = pairs[second.name] = task
-            absorbs[second.name] = first
-    operators = tuple(
-        dataclasses.replace(
-            op, absorbs=absorbs.get(op.name), pair=pairs.get(op.name), absorbed_by=absorbed_by.get(op.name)
-        )
-        for op in network.operators
-    )
-    return dataclasses.replace(network, operators=operators)
+            pairs[second.name] = first, task
+    absorbed_by = {first.name: task for first, task in pairs.values()}
+    operators = []
+    for op in network.operators:
+        first_of_pair, pair = pairs.get(op.name, (None, None))
+        behind = absorbed_by.get(op.name)
+        operators.append(dataclasses.replace(op, absorbs=first_of_pair, pair=pair, absorbed_by=behind))
+    return dataclasses.replace(network, operators=tuple(operators))
 
 
 def _neighbours(network: Network) -> Iterator[tuple[Operator, Operator]]:

@@ -13,7 +13,7 @@ from te_kernels.generic.view import row_major
 from te_kernels.gpu import dtype_of
 from tvm_globalsel import __version__
 from tvm_globalsel.artefacts import PLAN_FORMAT
-from tvm_globalsel.choices import Deferred, layouts_of, task_of
+from tvm_globalsel.choices import Deferred, absorbed, layouts_of, task_of
 from tvm_globalsel.demands import account
 from tvm_globalsel.problem import Infeasible, Problem, Solution
 from tvm_globalsel.solve import solve
@@ -180,6 +180,7 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
     op = selected.network.operators[index]
     chosen = selected.selection.variants[op.name]
     task, layouts = task_of(op, chosen.variant), layouts_of(op, chosen.variant)
+    before = absorbed(op, chosen.variant)
     alternatives = []
     for measured, regret in zip(selected.costs.of(op), regret_s, strict=True):
         if measured.variant == chosen.variant:
@@ -203,7 +204,7 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
         "name": op.name, "task": op.task.to_dict(), "inputs": list(op.inputs),
         "variant": chosen.variant.name, "family": chosen.variant.family, "knobs": chosen.variant.knobs,
         "in": list(layouts.inputs), "out": layouts.output, "cost_s": chosen.cost_s,
-        "with": op.absorbs.name if op.absorbs and task is op.pair else None,
+        "with": before.name if before else None,
         "kernel": selected.kernel(task, chosen.variant),
         "relative_error": record.relative_error if record else None,
         "workspace_bytes": chosen.variant.workspace_bytes(task, selected.costs.threads),
@@ -211,8 +212,7 @@ def _node(selected: Selected, index: int, regret_s: np.ndarray) -> dict[str, Any
         "alternatives": alternatives,
         "rejected": [
             {"variant": name, "reason": reason}
-            for tried in (op.task, op.pair)
-            if tried is not None
+            for tried in op.tasks
             for name, reason in selected.rejections[tried.key]
         ],
     }  # fmt: skip

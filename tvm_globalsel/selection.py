@@ -68,10 +68,10 @@ class Costs:
 
     def of(self, op: Operator) -> tuple[Measured, ...]:
         """Everything that the operator may run as: variants of its own, those of a pair, and being deferred."""
-        pairs = self.choices[op.pair.key] if op.pair else ()
+        own = [measured for task in op.tasks for measured in self.choices[task.key]]
         behind = self.choices[op.absorbed_by.key] if op.absorbed_by else ()
         deferred = deferrals(op, (m.variant for m in behind))
-        return (*self.choices[op.task.key], *pairs, *(Measured(variant, 0.0, None) for variant in deferred))
+        return (*own, *(Measured(variant, 0.0, None) for variant in deferred))
 
 
 @dataclass(frozen=True)

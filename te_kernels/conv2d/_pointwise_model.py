@@ -71,15 +71,21 @@ def _best(task: ConvTask, machine: Machine, lanes: int) -> dict[int, tuple[float
     return best
 
 
+def channel_cycles(pixels: int, vectors: int) -> float:
+    """Cycles in which a register tile takes in an input channel whose weights lie in L1."""
+    accumulators = pixels * vectors
+    latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
+    return max(accumulators / 2 / latency, (pixels + vectors) / _LOADS)
+
+
 def _efficiency(geometry: Geometry, machine: Machine) -> float:
     """Modelled fraction of the FMA peak."""
     g = geometry
     accumulators = g.pixels * g.vectors
     useful = g.image_pixels / (g.image_tiles * g.pixels) * g.per_group / (g.vector_blocks * g.vectors * g.lanes)
-    latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
     weights = 4 * g.vectors * g.lanes
     streamed = weights / _L2_BYTES if weights * g.reduction > machine.l1_bytes // 2 else 0.0
-    a_channel = max(accumulators / 2 / latency, (g.pixels + g.vectors) / _LOADS, streamed)
+    a_channel = max(channel_cycles(g.pixels, g.vectors), streamed)
     if not machine.mcpu.startswith("znver"):
         a_channel += _LOAD * (g.pixels + g.vectors)
     return useful * accumulators * g.reduction / 2 / (a_channel * g.reduction + _STORE * accumulators)

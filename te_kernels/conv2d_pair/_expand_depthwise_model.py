@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from te_kernels.conv2d._pointwise_model import channel_cycles
 from te_kernels.conv2d_pair._expand_depthwise_geometry import Geometry
 from te_kernels.machine import Machine
 from te_kernels.task import PairTask
 from te_kernels.tiling import cdiv
 
-#: Fused multiply-adds in flight needed to hide their latency: 2 pipes x 4 cycles.
-_FMAS_IN_FLIGHT = 8
-#: Loads a cycle, of the two that two load ports could do: seen where a multiply-add needs one of its own.
-_LOADS = 1.8
 #: The part of L1 that the ring of several vectors may take: 1.25, as the row of zeros is hardly read.
 _L1_PART = 1.25
 _MOST_VECTORS, _MOST_COLUMNS, _INSTANCES = 4, 8, 2
@@ -35,10 +32,8 @@ def best_tiles(task: PairTask, machine: Machine) -> list[tuple[int, int]]:
 
 def _efficiency(width: int, pixels: int, vectors: int) -> float:
     """Modelled fraction of the FMA peak of rows of ``width`` pixels."""
-    accumulators = pixels * vectors
     useful = width / (cdiv(width, pixels) * pixels)
-    latency = min(1.0, accumulators / _FMAS_IN_FLIGHT)
-    return useful * accumulators / 2 / max(accumulators / 2 / latency, (pixels + vectors) / _LOADS)
+    return useful * pixels * vectors / 2 / channel_cycles(pixels, vectors)
 
 
 def columns(task: PairTask) -> int:

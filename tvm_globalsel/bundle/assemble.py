@@ -20,7 +20,7 @@ from te_kernels.gpu import FLOAT32
 from te_kernels.layout import Layout
 from te_kernels.task import CastTask, OpaqueTask, Task, ViewTask
 from te_kernels.variant import Variant
-from tvm_globalsel.choices import Deferred, task_of
+from tvm_globalsel.choices import Deferred, absorbed, task_of
 from tvm_globalsel.graph import Network
 from tvm_globalsel.selection import Selection
 
@@ -159,10 +159,10 @@ def _calls(network: Network, selection: Selection, params: dict[str, list[np.nda
         variant = selection.variants[op.name].variant
         if isinstance(variant, Deferred):
             continue
-        task = task_of(op, variant)
+        task, before = task_of(op, variant), absorbed(op, variant)
         layouts, names, given = variant.layouts(task), op.inputs, params[op.name]
-        if op.absorbs and task is op.pair:
-            names, given = (op.absorbs.inputs[0], *names[1:]), [*params[op.absorbs.name], *given]
+        if before:
+            names, given = (before.inputs[0], *names[1:]), [*params[before.name], *given]
         packed = tuple(_stored(task, p) for p in variant.pack(task, given))
         kernel = None if variant.needs_no_kernel else (task, variant)
         shape = Layout(layouts.output).physical_shape(task.output_shape)

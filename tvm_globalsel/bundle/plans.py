@@ -43,7 +43,7 @@ def plans_of(packed: Packed, manifest: Manifest, log: TuningLog, base: Context) 
             kernels.setdefault(kernel.task.key, []).append(kernel.variant)
             tasks[kernel.task.key] = kernel.task
     network = packed.network
-    for task in (task for op in network.operators for task in (op.task, op.pair) if task is not None):
+    for task in (task for op in network.operators for task in op.tasks):
         known = (*kernels.get(task.key, ()), *_without_kernel(task, manifest.machine_model()))
         found[task.key] = Candidates(task, known, ())
     shapes = set(network.shapes.values())

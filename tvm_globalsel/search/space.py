@@ -43,7 +43,7 @@ class Space:
         """``choices`` as :func:`costs_from_log` finds them: one without record whose time is 0 needs no kernel."""
         self.requests: list[Request] = []
         self._first = len(network.inputs)
-        tasks = {task.key: task for op in network.operators for task in (op.task, op.pair) if task is not None}
+        tasks = {task.key: task for op in network.operators for task in op.tasks}
         self._of_task = {
             key: np.array([
                 _FREE if m.record is None and m.cost_s == 0 else self._add(Request(tasks[key], m.variant))
@@ -62,8 +62,7 @@ class Space:
         self._template = restrict(network, costs, build_problem(network, costs), demands)
         # in the order of Costs.of
         self._of_op = [self._choices_of(op, len(costs.of(op))) for op in network.operators]
-        pairs = [op.pair.key for op in network.operators if op.pair]
-        self._uses = Counter([*(op.task.key for op in network.operators), *pairs, *self._of_move])
+        self._uses = Counter([*(task.key for op in network.operators for task in op.tasks), *self._of_move])
         shapes = network.shapes
         values = [*(v.name for v in network.inputs), *(op.name for op in network.operators)]
         self._shapes = [shapes[name] for name in (*values, *network.outputs)]
@@ -75,7 +74,7 @@ class Space:
 
     def _choices_of(self, op: Operator, count: int) -> np.ndarray:
         """``(choices,)`` the candidate that each choice of an operator runs; being deferred runs none."""
-        own = [self._of_task[task.key] for task in (op.task, op.pair) if task is not None]
+        own = [self._of_task[task.key] for task in op.tasks]
         return np.concatenate([*own, np.full(count - sum(map(len, own)), _FREE)])
 
     def _moves_of(self, shape: tuple[int, ...]) -> dict[tuple[int, int], np.ndarray]:
