@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from te_kernels.task import ConvTask, PairTask, Task
+from te_kernels.task import PairTask, Task
 from te_kernels.variant import Layouts, Variant
 from tvm_globalsel.deferral import DEFERRED, deferred_layout
 from tvm_globalsel.graph import Operator
@@ -28,7 +28,7 @@ class Deferred(Variant):
     name = DEFERRED
     family = DEFERRED
     title = "done by the operator behind"
-    task_type = ConvTask
+    task_type = Task
     needs_no_kernel = True
 
     layout: str

@@ -12,13 +12,15 @@ from te_kernels.epilogue import Epilogue, Step
 from te_kernels.task import ConvTask, DenseTask, EltwiseTask, ViewTask
 from tvm_globalsel.graph import Network, Operator
 from tvm_globalsel.ownership import mark_owned
+from tvm_globalsel.shuffles import settle_shuffles
 
 _AFFINE = ("bias", "scale", "add_scalar", "mul_scalar")
 
 
 def simplify(network: Network) -> Network:
     """All simplifications, in the order in which they enable each other."""
-    for step in (drop_dead, flatten_into_dense, drop_dead, fuse_epilogues, fold_affine, merge_clips, mark_owned):
+    for step in (drop_dead, flatten_into_dense, drop_dead, fuse_epilogues, fold_affine, merge_clips, settle_shuffles,
+                 mark_owned):  # fmt: skip
         network = step(network)
     return network
 

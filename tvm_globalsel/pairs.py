@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from te_kernels import epilogue as ep
 from te_kernels.gpu import Gpu
 from te_kernels.machine import Machine
-from te_kernels.task import ConvTask, PairTask
+from te_kernels.task import ConvTask, PairTask, PoolTask, ShuffleTask
 from tvm_globalsel.candidates import candidates_for
 from tvm_globalsel.graph import Network, Operator
+
+#: Tasks that a kernel may do together with that of the operator behind.
+_FIRSTS = {ConvTask: (ConvTask, ShuffleTask), PoolTask: (ConvTask,)}
 
 
 def pair_up(network: Network, machine: Machine | Gpu) -> Network:
@@ -38,13 +41,13 @@ def pair_up(network: Network, machine: Machine | Gpu) -> Network:
 
 
 def _neighbours(network: Network) -> Iterator[tuple[Operator, Operator]]:
-    """Two convolutions, the second of which is the only reader of the first."""
+    """Two operators, the second of which is the only reader of the first; one of them a convolution."""
     made_by = {op.name: op for op in network.operators}
     readers = Counter(name for op in network.operators for name in op.inputs)
     readers.update(network.outputs)
     for op in network.operators:
-        before = made_by.get(op.inputs[0]) if isinstance(op.task, ConvTask) else None
-        if before is None or not isinstance(before.task, ConvTask) or readers[before.name] > 1:
+        before = made_by.get(op.inputs[0]) if isinstance(op.task, ConvTask | PoolTask) else None
+        if before is None or readers[before.name] > 1 or not isinstance(before.task, _FIRSTS[type(op.task)]):
             continue
         if not ep.tensor_count(before.task.steps):
             yield before, op

@@ -78,7 +78,7 @@ class FftVariant(TransformedVariant):
             b = chosen.blocking
             yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.m)
 
-    def _geometry(self, task: ConvTask) -> Geometry:
+    def geometry(self, task: ConvTask) -> Geometry:
         return Geometry(task, FftTransform(self.m, task.r, task.s), self._blocking)
 
     def error_bound(self, task: ConvTask) -> float:

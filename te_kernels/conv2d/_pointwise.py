@@ -95,24 +95,28 @@ class PointwiseVariant(Variant):
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
 
     def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        """Weights ``(k, c / groups, 1, 1)`` to ``(groups, vector blocks, c / groups, vectors, lanes)``."""
-        g = self._geometry(task)
-        weight = params[0].reshape(task.groups, g.per_group, g.reduction)
-        channels = np.array([[first + np.arange(g.lanes) for first in block] for block in g.vector_starts])
-        packed = weight[:, channels.reshape(-1)].reshape(task.groups, *channels.shape, g.reduction)
-        return [np.ascontiguousarray(packed.transpose(0, 1, 4, 2, 3), np.float32),
-                *(np.asarray(p, np.float32) for p in params[1:])]  # fmt: skip
+        """Weights as :func:`packed` has them."""
+        return [packed(self._geometry(task), params[0]), *(np.asarray(p, np.float32) for p in params[1:])]
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
         with IRBuilder() as builder, T.prim_func(s_tir=True):
-            _Emitter(self._geometry(task), self.layouts(task), machine).emit()
+            Emitter(self._geometry(task), self.layouts(task), machine).emit()
         return builder.get()
 
     def _geometry(self, task: ConvTask) -> Geometry:
         return Geometry(task, self.pixels, self.vectors, self.lanes)
 
 
-class _Emitter:
+def packed(geometry: Geometry, weight: np.ndarray) -> np.ndarray:
+    """Weights ``(k, c / groups, 1, 1)`` as ``(groups, vector blocks, c / groups, vectors, lanes)``."""
+    g = geometry
+    channels = np.array([[first + np.arange(g.lanes) for first in block] for block in g.vector_starts])
+    of_groups = weight.reshape(g.task.groups, g.per_group, g.reduction)[:, channels.reshape(-1)]
+    blocks = of_groups.reshape(g.task.groups, *channels.shape, g.reduction)
+    return np.ascontiguousarray(blocks.transpose(0, 1, 4, 2, 3), np.float32)
+
+
+class Emitter:
     """Emits the kernel into the current IR builder."""
 
     def __init__(self, geometry: Geometry, layouts: Layouts, machine: Machine) -> None:
@@ -180,14 +184,18 @@ class _Emitter:
         with T.serial(0, runs) as co:
             source = T.Bind(first + co * apart)
             if runs > 1:
-                for i in range(0, g.pixels, cdiv(CACHE_LINE_FLOATS, pitch)):
-                    prefetch(self.data[source + (g.pixels + i) * pitch])
+                self._fetch_pixels(source, pitch)
             for line in range(share):
                 ahead = g.reduction * g.vectors * g.lanes
                 ahead += ((number_in_block * runs + co) * share + line) * CACHE_LINE_FLOATS
                 prefetch(self.weight[weights + ahead], level=2)
             with T.serial(0, run) as ci:
                 self._multiply(acc, source + ci, pitch, weights, co * run + ci)
+
+    def _fetch_pixels(self, source: Any, pitch: int) -> None:
+        """Of the next tile, the cache line that this tile has at ``source``."""
+        for i in range(0, self.g.pixels, cdiv(CACHE_LINE_FLOATS, pitch)):
+            prefetch(self.data[source + (self.g.pixels + i) * pitch])
 
     def _places(self, group: Any, number: Any, image: Any, pixel: Any) -> list[tuple[int, Any, Any]]:
         """Of each vector of a register tile: its number, first channel and place in the output."""

@@ -62,7 +62,7 @@ class StrassenVariant(TransformedVariant):
             b = chosen.blocking
             yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, chosen.transform.levels)
 
-    def _geometry(self, task: ConvTask) -> StrassenGeometry:
+    def geometry(self, task: ConvTask) -> StrassenGeometry:
         return StrassenGeometry(task, StrassenTransform(self.levels), self._blocking)
 
     def error_bound(self, task: ConvTask) -> float:

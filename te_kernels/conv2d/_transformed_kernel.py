@@ -72,11 +72,15 @@ class Tiles:
     source: Source | None = None
 
 
-class _Emitter:
+class Emitter:
     """Emits the kernel of one geometry, part by part, into the current IR builder."""
 
-    def __init__(self, geometry: Geometry, layouts: Layouts, tiles: Tiles, fetch: bool, streams: int) -> None:
-        self.tiles, self.fetch, self.streams = tiles, fetch, streams
+    def __init__(self, geometry: Geometry, layouts: Layouts, machine: Machine, tiles: Tiles) -> None:
+        self.tiles, self.machine = tiles, machine
+        beyond_l2 = geometry.weight_bytes + geometry.workspace_bytes() > machine.l2_bytes
+        self.streams = divisors(geometry.reduced_vectors, streaming(machine).streams)[-1] if beyond_l2 else 1
+        fewest_tiles = _TILES_WORTH_FETCHING_FOR if self.streams == 1 else _TILES_WORTH_STREAMS
+        self.fetch = beyond_l2 and geometry.register_tiles * geometry.blocking.tile >= fewest_tiles
         self.g, self.t, self.b = geometry, geometry.task, geometry.blocking
         self.in_layout, self.out_layout = Layout(layouts.inputs[0]), Layout(layouts.output)
 
@@ -87,18 +91,34 @@ class _Emitter:
         source = self.tiles.source
         data_shape = source.data_shape if source else self.in_layout.physical_shape((t.n, t.c, t.h, t.w))
         data = argument("data", data_shape)
-        out_shape = self.out_layout.physical_shape(t.output_shape)
+        out_shape = self.out_layout.physical_shape(self._out_shape)
         tensors = [argument(f"tensor{i}", out_shape) for i in range(ep.tensor_count(t.steps))]
         self.weight = argument("weight", g.weight_shape)
         count = ep.channel_count(t.steps)
         constants = [argument(f"channel{i}", (g.padded_constants,)) for i in range(count)]
         out = argument("out", out_shape)
         self.input = self.tiles.inputs(g, self.in_layout, source.emit(data) if source else data)
-        self.output = self.tiles.outputs(g, self.out_layout, out, tensors, constants)
-        # the inner loop follows memory: neighbouring tiles of one channel block, or the channels of one tile
-        outer, inner = g.register_tiles, g.input_vectors
-        if self.in_layout.block:
-            outer, inner = inner, outer
+        self.output = self._output(out, tensors, constants)
+        self._work()
+
+    @property
+    def _out_shape(self) -> tuple[int, ...]:
+        """Logical shape of the result."""
+        return self.t.output_shape
+
+    def _output(self, out: Any, tensors: list[Any], constants: list[Any]) -> Any:
+        """Whose ``emit`` takes the products of a tile."""
+        return self.tiles.outputs(self.g, self.out_layout, out, tensors, constants)
+
+    @property
+    def _input_loops(self) -> tuple[int, int]:
+        """The inner one follows memory: neighbouring tiles of one channel block, or the channels of one tile."""
+        outer, inner = self.g.register_tiles, self.g.input_vectors
+        return (inner, outer) if self.in_layout.block else (outer, inner)
+
+    def _work(self) -> None:
+        """Blocks of tiles, dealt to the threads."""
+        g, (outer, inner) = self.g, self._input_loops
         if g.blocks == 1:
             transformed = workspace(g.transformed_floats)
             with T.parallel(0, outer * inner) as index:
@@ -107,11 +127,15 @@ class _Emitter:
                 self._chunk(transformed, 0, chunk)
             return
         with T.parallel(0, g.blocks) as block:
-            transformed = workspace(g.transformed_floats)
-            with T.serial(0, outer) as o, T.serial(0, inner) as i:
-                self._input_tiles(transformed, block, o, i)
-            with T.serial(0, g.chunks) as chunk:
-                self._chunk(transformed, block, chunk)
+            self._block(workspace(g.transformed_floats), block)
+
+    def _block(self, transformed: Any, block: Any) -> None:
+        """One after the other: the tiles of a block, then all chunks of output channels."""
+        outer, inner = self._input_loops
+        with T.serial(0, outer) as o, T.serial(0, inner) as i:
+            self._input_tiles(transformed, block, o, i)
+        with T.serial(0, self.g.chunks) as chunk:
+            self._chunk(transformed, block, chunk)
 
     def _input_tiles(self, transformed: Any, block: Any, outer: Any, inner: Any) -> None:
         """V for the tiles of one register tile and one vector of input channels."""
@@ -201,10 +225,6 @@ class _Emitter:
 
 def prim_func(geometry: Geometry, layouts: Layouts, machine: Machine, tiles: Tiles) -> tvm.tirx.PrimFunc:
     """The kernel."""
-    beyond_l2 = geometry.weight_bytes + geometry.workspace_bytes() > machine.l2_bytes
-    streams = divisors(geometry.reduced_vectors, streaming(machine).streams)[-1] if beyond_l2 else 1
-    fewest_tiles = _TILES_WORTH_FETCHING_FOR if streams == 1 else _TILES_WORTH_STREAMS
-    fetch = beyond_l2 and geometry.register_tiles * geometry.blocking.tile >= fewest_tiles
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        _Emitter(geometry, layouts, tiles, fetch, streams).emit()
+        Emitter(geometry, layouts, machine, tiles).emit()
     return builder.get()

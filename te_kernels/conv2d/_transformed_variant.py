@@ -32,7 +32,7 @@ class TransformedVariant(Variant):
     chunk: int
 
     @abstractmethod
-    def _geometry(self, task: ConvTask) -> Geometry:
+    def geometry(self, task: ConvTask) -> Geometry:
         """Loop bounds of the task under this instance's transform and blocking."""
 
     @property
@@ -43,17 +43,17 @@ class TransformedVariant(Variant):
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
 
     def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        return self._geometry(task).pack(params)
+        return self.geometry(task).pack(params)
 
     def packed_bytes(self, task: ConvTask) -> int:
-        geometry = self._geometry(task)
+        geometry = self.geometry(task)
         return geometry.weight_bytes + 4 * geometry.padded_constants * (len(task.param_shapes) - 1)
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return kernel.prim_func(self._geometry(task), self.layouts(task), machine, self.tiles)
+        return kernel.prim_func(self.geometry(task), self.layouts(task), machine, self.tiles)
 
     def arithmetic(self, task: ConvTask) -> int:
-        return self._geometry(task).product_flops
+        return self.geometry(task).product_flops
 
     def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
-        return self._geometry(task).workspace_bytes(threads)
+        return self.geometry(task).workspace_bytes(threads)

@@ -42,7 +42,7 @@ class WinogradVariant(TransformedVariant):
         for transform, b in promising_blockings(task, machine):
             yield cls(data, out, b.tile, b.vectors, b.lanes, b.block, b.chunk, transform.m, transform.n)
 
-    def _geometry(self, task: ConvTask) -> Geometry:
+    def geometry(self, task: ConvTask) -> Geometry:
         return Geometry(task, self._transform(task), self._blocking)
 
     def _transform(self, task: ConvTask) -> WinogradTransform:

@@ -38,6 +38,11 @@ def saves(task: ConvTask) -> bool:
     return task.r * task.s > 1 and task.dilation == (1, 1) and all(both)
 
 
+def costs_on(machine: Machine) -> Costs:
+    """What the model charges on this machine's kind of processor."""
+    return ZEN if streaming(machine).streams == 1 else _STREAMS
+
+
 def promising_blockings(task: ConvTask, machine: Machine) -> list[tuple[WinogradTransform, Blocking]]:
     """The fastest by the model with the weights in L3, undisturbed and disturbed, and in memory; eight at most.
 
@@ -47,8 +52,8 @@ def promising_blockings(task: ConvTask, machine: Machine) -> list[tuple[Winograd
     On eleven layers of 7x7 to 224x224 on a Zen 4 core, the best of these loses 1.0 % on average on the best of all that
     were measured, 7 % at most. On twelve layers on an Emerald Rapids core at varying speed it is 2 %, 7 % at most.
     """
-    transforms = _worthwhile(task)
-    costs = ZEN if streaming(machine).streams == 1 else _STREAMS
+    transforms = worthwhile(task)
+    costs = costs_on(machine)
     chosen: dict[tuple[WinogradTransform, Blocking], None] = {}
     for weights in Weights:
         _add_best(ranked(task, machine, transforms, weights, costs=costs), chosen)
@@ -75,7 +80,7 @@ def _in_smallest_chunks(transform: WinogradTransform, blocking: Blocking) -> tup
     return transform, dataclasses.replace(blocking, chunk=1)
 
 
-def _worthwhile(task: ConvTask) -> list[WinogradTransform]:
+def worthwhile(task: ConvTask) -> list[WinogradTransform]:
     """Tile sizes of which no other has as few products a tile (and weights) and as few in all; squares first."""
     transforms = [
         WinogradTransform(m, n, task.r, task.s, task.stride)

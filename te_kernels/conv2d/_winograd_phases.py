@@ -19,7 +19,7 @@ from te_kernels.task import ConvTask
 from te_kernels.variant import Layouts, Reject
 
 #: More input channels are themselves what a vector holds.
-_MOST_CHANNELS = 4
+MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class WinogradPhasesVariant(WinogradVariant):
     def _of_phases(cls, task: ConvTask, machine: Machine, out: str) -> Iterator[WinogradVariant]:
         if task.groups > 1 or task.dilation != (1, 1):
             raise Reject(f"{task.groups} groups and the dilation {task.dilation}: for plain convolutions only")
-        if task.c > _MOST_CHANNELS:
-            raise Reject(f"{task.c} input channels; the other Winograd variants take more than {_MOST_CHANNELS}")
+        if task.c > MOST_CHANNELS:
+            raise Reject(f"{task.c} input channels; the other Winograd variants take more than {MOST_CHANNELS}")
         unstrided = Phases(task, machine.vector_lanes).unstrided
         if not saves(unstrided):
             sides = f"{unstrided.r}x{unstrided.s}"
@@ -39,27 +39,28 @@ class WinogradPhasesVariant(WinogradVariant):
         for transform, b in promising_blockings(unstrided, machine):
             yield cls("NCHW", out, b.tile, b.vectors, b.lanes, b.block, b.chunk, transform.m, transform.n)
 
-    def _phases(self, task: ConvTask) -> Phases:
+    def phases(self, task: ConvTask) -> Phases:
+        """Of the input, which take the place of its channels."""
         return Phases(task, self.lanes)
 
-    def _geometry(self, task: ConvTask) -> Geometry:
-        unstrided = self._phases(task).unstrided
+    def geometry(self, task: ConvTask) -> Geometry:
+        unstrided = self.phases(task).unstrided
         return Geometry(unstrided, self._transform(task), self._blocking)
 
     def _transform(self, task: ConvTask) -> WinogradTransform:
-        unstrided = self._phases(task).unstrided
+        unstrided = self.phases(task).unstrided
         return WinogradTransform(self.m, self.n, unstrided.r, unstrided.s)
 
     def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        return super().pack(task, [self._phases(task).kernel(params[0]), *params[1:]])
+        return super().pack(task, [self.phases(task).kernel(params[0]), *params[1:]])
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
         outer = self.layouts(task)
         inner = Layouts((f"NCHW{self.lanes}c", *outer.inputs[1:]), outer.output)
-        return kernel.prim_func(self._geometry(task), inner, machine, kernel.Tiles(source=self._phases(task)))
+        return kernel.prim_func(self.geometry(task), inner, machine, kernel.Tiles(source=self.phases(task)))
 
     def error_bound(self, task: ConvTask) -> float:
-        return super().error_bound(self._phases(task).unstrided)
+        return super().error_bound(self.phases(task).unstrided)
 
     def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
-        return super().workspace_bytes(task, threads) + 4 * self._phases(task).workspace_floats
+        return super().workspace_bytes(task, threads) + 4 * self.phases(task).workspace_floats

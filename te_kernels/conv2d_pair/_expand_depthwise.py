@@ -46,7 +46,7 @@ from te_kernels.conv2d_pair._window import window
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.prefetch import prefetch
-from te_kernels.task import PairTask
+from te_kernels.task import ConvTask, PairTask
 from te_kernels.variant import Layouts, Reject, Variant, pad_channels
 
 #: Elements of the largest window that is written out: 5x5.
@@ -72,16 +72,16 @@ class ExpandDepthwiseVariant(Variant):
     @classmethod
     def _tiled(cls, task: PairTask, machine: Machine, data: str, out: str) -> Iterator[ExpandDepthwiseVariant]:
         one, two, lanes = task.first, task.second, machine.vector_lanes
-        if not one.pointwise or one.groups > 1:
+        if not isinstance(one, ConvTask) or not one.pointwise or one.groups > 1:
             raise Reject("the first is not a 1x1 without groups, stride and padding")
-        if not two.depthwise or two.k != two.c:
+        if not isinstance(two, ConvTask) or not two.depthwise or two.k != two.c:
             raise Reject("the second is not depthwise with one output for each input channel")
         if two.r * two.s > _UNROLLED_WINDOW:
             raise Reject(f"a window of {two.r}x{two.s} is too large to be unrolled")
         if out == "NHWC" and two.k % lanes:
             raise Reject(f"{two.k} channels are no whole vectors")
         for pixels, vectors in model.best_tiles(task, machine):
-            yield cls(data, out, pixels, vectors, model.columns(task), lanes, model.bands(task, machine, vectors))
+            yield cls(data, out, pixels, vectors, model.columns(two), lanes, model.bands(two, machine, vectors))
 
     def layouts(self, task: PairTask) -> Layouts:
         return Layouts((self.data,) + (self.out,) * (len(task.input_shapes) - 1), self.out)
@@ -91,10 +91,10 @@ class ExpandDepthwiseVariant(Variant):
         g = self._geometry(task)
         first, second = task.split(params)
         shape = (g.chunks, g.vectors, g.lanes)
-        expand = np.zeros((g.channels, task.first.c), np.float32)
-        expand[: task.first.k] = first[0][:, :, 0, 0]
-        depthwise = np.zeros((g.channels, task.second.r * task.second.s), np.float32)
-        depthwise[: task.first.k] = second[0].reshape(task.first.k, -1)
+        expand = np.zeros((g.channels, g.first.c), np.float32)
+        expand[: g.first.k] = first[0][:, :, 0, 0]
+        depthwise = np.zeros((g.channels, g.second.r * g.second.s), np.float32)
+        depthwise[: g.first.k] = second[0].reshape(g.first.k, -1)
         return [
             np.ascontiguousarray(expand.reshape(*shape, -1).transpose(0, 3, 1, 2)),
             *pad_channels(first[1:], g.channels),
@@ -122,7 +122,7 @@ class _Emitter:
 
     def __init__(self, geometry: Geometry, layouts: Layouts, machine: Machine) -> None:
         self.g, self.machine = geometry, machine
-        self.first, self.second = geometry.task.first, geometry.task.second
+        self.first, self.second = geometry.first, geometry.second
         self.input, self.output = Layout(layouts.inputs[0]), Layout(layouts.output)
 
     def emit(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
-from te_kernels.task import PairTask
+from te_kernels.task import ConvTask, PairTask
 from te_kernels.tiling import cdiv
 
 
@@ -20,9 +21,19 @@ class Geometry:
     bands: int
 
     @property
+    def first(self) -> ConvTask:
+        """The 1x1 convolution: variants apply to nothing else."""
+        return cast(ConvTask, self.task.first)
+
+    @property
+    def second(self) -> ConvTask:
+        """The depthwise convolution."""
+        return cast(ConvTask, self.task.second)
+
+    @property
     def chunks(self) -> int:
         """Chunks of ``vectors`` vectors that cover the channels."""
-        return cdiv(self.task.first.k, self.vectors * self.lanes)
+        return cdiv(self.first.k, self.vectors * self.lanes)
 
     @property
     def channels(self) -> int:
@@ -32,23 +43,23 @@ class Geometry:
     @property
     def band_rows(self) -> int:
         """Output rows of a band."""
-        return cdiv(self.task.second.oh, self.bands)
+        return cdiv(self.second.oh, self.bands)
 
     @property
     def band_count(self) -> int:
         """Bands that have rows: may be fewer than were asked for."""
-        return cdiv(self.task.second.oh, self.band_rows)
+        return cdiv(self.second.oh, self.band_rows)
 
     @property
     def window_rows(self) -> int:
         """Rows of the middle that one output row reads, those that a dilated window skips included."""
-        t = self.task.second
+        t = self.second
         return (t.r - 1) * t.dilation[0] + 1
 
     @property
     def row_pixels(self) -> int:
         """Pixels of a row of the middle with its padding."""
-        t = self.task.second
+        t = self.second
         return max(t.pad[1] + t.w, (t.ow - 1) * t.stride[1] + (t.s - 1) * t.dilation[1] + 1)
 
     @property
@@ -64,9 +75,9 @@ class Geometry:
     @property
     def pixel_tiles(self) -> int:
         """Register tiles of a row of the middle."""
-        return cdiv(self.task.first.w, self.pixels)
+        return cdiv(self.first.w, self.pixels)
 
     @property
     def column_tiles(self) -> int:
         """Register tiles of an output row."""
-        return cdiv(self.task.second.ow, self.columns)
+        return cdiv(self.second.ow, self.columns)

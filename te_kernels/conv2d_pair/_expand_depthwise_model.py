@@ -5,7 +5,7 @@ from __future__ import annotations
 from te_kernels.conv2d._pointwise_model import channel_cycles
 from te_kernels.conv2d_pair._expand_depthwise_geometry import Geometry
 from te_kernels.machine import Machine
-from te_kernels.task import PairTask
+from te_kernels.task import ConvTask, PairTask
 from te_kernels.tiling import cdiv
 
 #: The part of L1 that the ring of several vectors may take: 1.25, as the row of zeros is hardly read.
@@ -17,7 +17,8 @@ _MANY_UNITS, _BAND_ROWS = 8, 4
 
 def best_tiles(task: PairTask, machine: Machine) -> list[tuple[int, int]]:
     """(pixels, vectors) of the register tiles with the highest modelled throughput, no two with the same vectors."""
-    blocks, width = cdiv(task.second.c, machine.vector_lanes), task.second.w
+    one = Geometry(task, 1, 1, 1, machine.vector_lanes, 1)
+    blocks, width = one.chunks, one.second.w
     found = []
     for vectors in range(1, min(_MOST_VECTORS, blocks) + 1):
         ring_bytes = 4 * Geometry(task, 1, vectors, 1, machine.vector_lanes, 1).ring_floats
@@ -36,15 +37,15 @@ def _efficiency(width: int, pixels: int, vectors: int) -> float:
     return useful * pixels * vectors / 2 / channel_cycles(pixels, vectors)
 
 
-def columns(task: PairTask) -> int:
+def columns(second: ConvTask) -> int:
     """Outputs of a register tile of the depthwise convolution: as many as its weights leave room for, evenly."""
-    width = task.second.ow
+    width = second.ow
     return min(range(1, min(width, _MOST_COLUMNS) + 1), key=lambda c: (cdiv(width, c) * c / width + 0.7 / c, -c))
 
 
-def bands(task: PairTask, machine: Machine, vectors: int) -> int:
+def bands(second: ConvTask, machine: Machine, vectors: int) -> int:
     """One for each thread where the chunks of channels do not occupy all threads alike and the rows suffice."""
-    units = task.second.n * cdiv(task.second.c, vectors * machine.vector_lanes)
+    units = second.n * cdiv(second.c, vectors * machine.vector_lanes)
     if units % machine.threads == 0 or units >= _MANY_UNITS * machine.threads:
         return 1
-    return machine.threads if task.second.oh >= _BAND_ROWS * machine.threads else 1
+    return machine.threads if second.oh >= _BAND_ROWS * machine.threads else 1

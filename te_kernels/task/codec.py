@@ -56,9 +56,9 @@ def from_dict(data: dict[str, Any]) -> Task:
 
 
 def _part(data: Any) -> Task:
-    """One convolution of a pair."""
-    if not isinstance(data, dict) or data.get("kind") != ConvTask.kind:
-        raise ValueError(f"a {PairTask.kind} task is of two {ConvTask.kind} tasks")
+    """One task of a pair, which is none itself."""
+    if not isinstance(data, dict) or data.get("kind") == PairTask.kind:
+        raise ValueError(f"a {PairTask.kind} task is of two tasks that are none")
     return from_dict(data)
 
 

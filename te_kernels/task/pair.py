@@ -1,4 +1,4 @@
-"""Two convolutions in a row, done by one kernel that never stores what lies between them."""
+"""Two operators in a row, done by one kernel that never stores what lies between them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import numpy as np
 
 from te_kernels.epilogue import Epilogue, tensor_count
 from te_kernels.task.base import Shape, Task
-from te_kernels.task.layers import ConvTask
+from te_kernels.task.channels import ShuffleTask
+from te_kernels.task.layers import ConvTask, PoolTask
 
 
 @dataclass(frozen=True)
 class PairTask(Task):
-    """``second`` of what ``first`` makes of the data, each with its own epilogue.
+    """``second`` of what ``first`` makes of the data, each with its own epilogue; one at least is a convolution.
 
     Inputs: the data of ``first``, then the tensors that the epilogue of ``second`` reads; that of ``first`` reads none.
     Parameters: those of ``first``, then those of ``second``.
     """
 
     kind = "conv2d_pair"
-    first: ConvTask
-    second: ConvTask
+    first: ConvTask | ShuffleTask
+    second: ConvTask | PoolTask
 
     def __post_init__(self) -> None:
         if self.first.output_shape != self.second.input_shapes[0]:

@@ -89,6 +89,19 @@ def inverted_residuals() -> onnx.ModelProto:
     return net.model(net.conv(deep, 32, 16, 1), seen)
 
 
+def pooled_and_shuffled() -> onnx.ModelProto:
+    """A first layer and its pool, then a unit of a ShuffleNet: 1x1 in groups, shuffle, depthwise, 1x1 in groups."""
+    net = NetBuilder((1, 3, 40, 40), seed=3)
+    x = net.node("Relu", [net.conv("x", 3, 32, 7, 2, 3)])
+    x = net.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    x = net.conv(x, 32, 48, 1, groups=2)
+    x = net.node("Reshape", [x, net.constant(np.array([1, 3, 16, 10, 10]), "spread")])
+    x = net.node("Transpose", [x], perm=[0, 2, 1, 3, 4])
+    x = net.node("Reshape", [x, net.constant(np.array([1, 48, 10, 10]), "back")])
+    x = net.node("Relu", [net.conv(x, 48, 48, 3, 2, 1, groups=48)])
+    return net.model(net.conv(x, 48, 48, 1, groups=2))
+
+
 def everything() -> onnx.ModelProto:
     """Every kind of operator that the extraction knows, and some that it does not."""
     net = NetBuilder((1, 3, 24, 24), seed=1)

@@ -178,3 +178,17 @@ def test_compiled_and_compared(model: Path, log: Path, tmp_path: Path) -> None:
                       "--forbid", "expand_depthwise_nhwc", "--forbid", "expand_depthwise_nchwc",
                       "--forbid", "expand_depthwise_nhwc_nchwc", "--forbid", "expand_depthwise_nchwc_nhwc")  # fmt: skip
     assert_refused(refused)
+
+
+def test_pools_and_shuffles_are_absorbed(log: Path, tmp_path: Path) -> None:
+    """The convolution by the pool behind it; the shuffle, moved behind the depthwise layer, by what follows there."""
+    onnx.save(nets.pooled_and_shuffled(), tmp_path / "net.onnx")
+    pins = ["--pin", "maxpool2=winograd_pool_nchw_nhwc", "--pin", "conv9=shuffle_pointwise_nhwc"]
+    done = command("compile", tmp_path / "net.onnx", "-o", tmp_path / "out", "--tuning-log", log, *pins)
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = {n["name"]: n for n in json.loads((tmp_path / "out" / "plan.json").read_text())["nodes"]}
+    assert nodes["maxpool2"]["with"] == "conv0" and nodes["conv0"]["variant"] == DEFERRED
+    shuffle = nodes[nodes["conv9"]["with"]]
+    assert shuffle["task"]["kind"] == "shuffle" and shuffle["kernel"] is None and shuffle["inputs"] == ["conv7"]
+    checked = command("check", tmp_path / "out", tmp_path / "net.onnx")
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -93,8 +93,8 @@ def test_any_shape(data: st.DataObject) -> None:
 def test_threads_share_the_work() -> None:
     """Of nine chunks for two threads one would have five: the rows are dealt instead, and the result is the same."""
     task, machine = pair(8, 9 * LANES, 16, 16), dataclasses.replace(MACHINE, threads=2)
-    assert model.bands(task, MACHINE, 1) == 1 and model.bands(task, machine, 1) == 2
-    assert model.bands(pair(8, 8 * LANES, 16, 16), machine, 1) == 1
+    assert model.bands(task.second, MACHINE, 1) == 1 and model.bands(task.second, machine, 1) == 2
+    assert model.bands(pair(8, 8 * LANES, 16, 16).second, machine, 1) == 1
     case = check.make_case(task)
     for cls in EVERY:
         for variant in cls.candidates(task, machine):

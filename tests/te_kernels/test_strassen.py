@@ -101,7 +101,7 @@ def test_parallel_loops(size: int, block: int, blocks: int, threads: int, monkey
     task = ConvTask(1, 4 * LANES, size, size, 8 * LANES, 1, 1, epilogue=(Step("bias"), Step("add"), Step("relu")))
     monkeypatch.setattr(kernel_checks, "MACHINE", dataclasses.replace(MACHINE, threads=threads))
     variant = StrassenNHWC("NHWC", "NHWC", 4, 1, LANES, block, 1, 1)
-    assert variant._geometry(task).blocks == blocks
+    assert variant.geometry(task).blocks == blocks
     assert error_of(task, variant) <= variant.error_bound(task)
 
 
@@ -128,11 +128,11 @@ def test_threads_have_products_of_their_own() -> None:
     """Of seven blocks of tiles, as many as there are threads are at work; one block's input is shared."""
     task = ConvTask(1, 4 * LANES, 7, 7, 8 * LANES, 1, 1)
     several, one = (StrassenNHWC("NHWC", "NHWC", 4, 1, LANES, block, 1, 1) for block in (4, 25))
-    assert (several._geometry(task).blocks, one._geometry(task).blocks) == (7, 1)
+    assert (several.geometry(task).blocks, one.geometry(task).blocks) == (7, 1)
     assert [several.workspace_bytes(task, threads) for threads in (2, 99)] == [
         several.workspace_bytes(task) * threads for threads in (2, 7)
     ]
-    g = one._geometry(task)
+    g = one.geometry(task)
     assert one.workspace_bytes(task, 2) - one.workspace_bytes(task) == 4 * g.positions * g.product_panel
 
 

@@ -51,6 +51,18 @@ TASKS: st.SearchStrategy[Task] = st.one_of(
         ),
         SIZE, SIZE, SIZE, SIZE, SIZE, STEPS,
     ),
+    st.builds(
+        lambda n, c, k, h, w, groups: PairTask(
+            ShuffleTask((n, c * groups, h, w), groups), ConvTask(n, c * groups, h, w, k * groups, 1, 1, groups=groups)
+        ),
+        SIZE, SIZE, SIZE, SIZE, SIZE, SIZE,
+    ),
+    st.builds(
+        lambda n, c, k, h, w, steps: PairTask(
+            ConvTask(n, c, h, w, k, 1, 1), PoolTask("max", n, k, h, w, 2, 2, (2, 1), (1, 0, 1, 1), epilogue=steps)
+        ),
+        SIZE, SIZE, SIZE, SIZE, SIZE, STEPS,
+    ),
     st.builds(DenseTask, RANK4 | st.tuples(SIZE, SIZE), SIZE, STEPS),
     st.builds(
         lambda mode, n, c, h, w, d, steps: PoolTask(mode, n, c, h, w, 2, 2, (1, 2), (1, 1, 0, 1), (1, 1), d, steps),

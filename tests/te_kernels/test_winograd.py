@@ -226,7 +226,7 @@ def test_workspaces_of_one_size() -> None:
     """TVM's StorageRewrite took two buffers that are equally large for one."""
     task = ConvTask(1, 33, 7, 6, 17, 3, 3, (1, 1), (1, 1, 1, 1))
     variant = WinogradNHWC("NHWC", "NHWC", 1, 1, 16, 1, 2, m=7, n=6)
-    geometry = variant._geometry(task)
+    geometry = variant.geometry(task)
     assert geometry.transformed_floats + 16 == geometry.products_floats
     assert error_of(task, variant) <= variant.error_bound(task)
 
@@ -277,7 +277,7 @@ def test_candidates_are_few_and_parallel() -> None:
         for shape in shapes:  # each also in the smallest chunks
             assert 1 in {v.chunk for v in candidates if (v.m, v.n, v.tile, v.vectors, v.block) == shape}
         for v in candidates:
-            geometry = v._geometry(task)
+            geometry = v.geometry(task)
             assert (geometry.blocks if geometry.blocks > 1 else geometry.chunks) >= 2
             assert v.tile * v.vectors + v.vectors + 1 <= machine.vector_registers
 

@@ -1,0 +1,23 @@
+"""Winograd and max pool in one pass, NCHW in, NHWC out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from te_kernels.conv2d_pair._winograd_pool_variant import WinogradPoolVariant
+from te_kernels.machine import Machine
+from te_kernels.task import PairTask
+
+
+@dataclass(frozen=True)
+class WinogradPoolNCHWtoNHWC(WinogradPoolVariant):
+    """NCHW -> NHWC, for at most four input channels."""
+
+    name = "winograd_pool_nchw_nhwc"
+    title = "Winograd and max pool in one pass, NCHW in, NHWC out"
+
+    @classmethod
+    def candidates(cls, task: PairTask, machine: Machine) -> Iterator[WinogradPoolVariant]:
+        """Best blockings of whole rows of tiles by the model."""
+        return cls._pooled(task, machine, "NCHW", "NHWC")
