@@ -30,12 +30,11 @@ from te_kernels.conv2d import _transformed_kernel as kernel
 from te_kernels.conv2d._buffers import flat, vector_registers, workspace
 from te_kernels.conv2d._map_tiles import FeatureMap, OutputTile, guarded
 from te_kernels.conv2d._transformed_tiles import tile_position
+from te_kernels.conv2d_pair._max_windows import LOWEST
 from te_kernels.conv2d_pair._winograd_pool_geometry import PoolGeometry
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.variant import Layouts
-
-_LOWEST = -3.4028234663852886e38
 
 
 def prim_func(geometry: PoolGeometry, layouts: Layouts, machine: Machine, tiles: kernel.Tiles) -> tvm.tirx.PrimFunc:
@@ -123,7 +122,7 @@ class _Emitter(kernel.Emitter):
                             acc, self.out[place + self.pooled.offset(0, j) + lane], [j * b.lanes + lane]))  # fmt: skip
 
                     def fresh() -> None:
-                        lowest = tirx.const(_LOWEST, "float32")
+                        lowest = tirx.const(LOWEST, "float32")
                         self._each(lambda j, lane: T.buffer_store(acc, lowest, [j * b.lanes + lane]))
 
                     guarded([shared == 1, begins == 0], old, fresh)
@@ -202,7 +201,7 @@ class _Band:
                 rows = p.band_vectors * p.block_rows
                 with T.serial(0, rows) as row, T.serial(0, count) as x, T.vectorized(0, lanes) as lane:
                     place = (row * p.band_width + first + x) * lanes + lane
-                    T.buffer_store(self.data, tirx.const(_LOWEST, "float32"), [place])
+                    T.buffer_store(self.data, tirx.const(LOWEST, "float32"), [place])
 
     def place(self, start: Any, first_vector: Any) -> None:
         """From now on it holds the rows from ``start`` on of the channels from ``first_vector`` on."""

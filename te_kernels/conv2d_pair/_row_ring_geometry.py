@@ -1,11 +1,11 @@
-"""Loop bounds of ``_expand_depthwise``."""
+"""Loop bounds of the kernels by rows (``_row_ring``)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
 
-from te_kernels.task import ConvTask, PairTask
+from te_kernels.task import ConvTask, PairTask, PoolTask
 from te_kernels.tiling import cdiv
 
 
@@ -22,13 +22,13 @@ class Geometry:
 
     @property
     def first(self) -> ConvTask:
-        """The 1x1 convolution: variants apply to nothing else."""
+        """The convolution that makes the middle: variants apply to nothing else."""
         return cast(ConvTask, self.task.first)
 
     @property
-    def second(self) -> ConvTask:
-        """The depthwise convolution."""
-        return cast(ConvTask, self.task.second)
+    def second(self) -> ConvTask | PoolTask:
+        """What goes over the middle in windows, a channel at a time."""
+        return self.task.second
 
     @property
     def chunks(self) -> int:
@@ -53,8 +53,7 @@ class Geometry:
     @property
     def window_rows(self) -> int:
         """Rows of the middle that one output row reads, those that a dilated window skips included."""
-        t = self.second
-        return (t.r - 1) * t.dilation[0] + 1
+        return (self.second.r - 1) * self.second.dilation[0] + 1
 
     @property
     def row_pixels(self) -> int:
@@ -69,13 +68,13 @@ class Geometry:
 
     @property
     def ring_floats(self) -> int:
-        """Of the rows of one window and the row of zeros."""
+        """Of the rows of one window and the row that stands for those outside of the map."""
         return (self.window_rows + 1) * self.row_floats
 
     @property
     def pixel_tiles(self) -> int:
         """Register tiles of a row of the middle."""
-        return cdiv(self.first.w, self.pixels)
+        return cdiv(self.first.ow, self.pixels)
 
     @property
     def column_tiles(self) -> int:

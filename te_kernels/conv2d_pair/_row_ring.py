@@ -1,0 +1,189 @@
+"""A convolution and what goes over its result in windows, of which what lies between never leaves L1.
+
+    for image, band of output rows, chunk of channels:     parallel
+      for row of output:
+        for the rows of the middle that it needs and that are not there yet:
+          ring[row mod rows of the window] = row           see _pointwise_rows, _first_layer_rows
+        output row = windows over the ring                 see _depthwise_windows, _max_windows
+
+The ring holds the rows of one window, between columns of what stands for the padding; one more row stands for those
+above and below the map. Bands serve threads; each computes the rows of the middle again that its first window shares
+with the band before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import tvm
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+
+from te_kernels import epilogue as ep
+from te_kernels.conv2d._buffers import argument, flat, workspace
+from te_kernels.conv2d._map_tiles import guarded
+from te_kernels.conv2d_pair._row_ring_geometry import Geometry
+from te_kernels.layout import Layout
+from te_kernels.machine import Machine
+from te_kernels.variant import Layouts
+
+
+class Rows(Protocol):
+    """Makes the rows of the middle."""
+
+    #: Those that :meth:`declare` returned, one-dimensional.
+    weights: Any
+
+    def declare(self) -> Any:
+        """Emits the arguments, constants of the convolution; returns the weights."""
+
+    def begin(self) -> None:
+        """Emits what a chunk in a band begins with."""
+
+    def row(self, ring: Any, place: Any, image: Any, chunk: Any, line: Any, is_first: Any) -> None:
+        """Row ``line`` into the ring from ``place`` on; ``is_first`` of those that the chunk in the band needs."""
+
+
+class Windows(Protocol):
+    """Makes the rows of the output."""
+
+    #: What stands for elements outside of the map.
+    outside: float
+    #: Those that :meth:`declare` returned, one-dimensional; or None.
+    weights: Any
+
+    def declare(self) -> Any:
+        """Emits the arguments, constants of the second operator; returns the weights."""
+
+    def tile(self, ring: Any, rows: list[Any], chunk: Any, v: int, x: Any, positions: list[Any]) -> None:
+        """Neighbouring outputs from column ``x`` on, of vector ``v`` of a chunk, stored at ``positions``.
+
+        ``rows`` are where the rows of the window begin in the ring.
+        """
+
+
+class Emitter:
+    """Emits the kernel into the current IR builder. ``data``, ``out`` and ``tensors`` are one-dimensional."""
+
+    def __init__(self, geometry: Geometry, layouts: Layouts, machine: Machine) -> None:
+        self.g, self.machine = geometry, machine
+        self.first, self.second = geometry.first, geometry.second
+        self.input, self.output = Layout(layouts.inputs[0]), Layout(layouts.output)
+        self.data: Any = None
+        self.out: Any = None
+        self.tensors: list[Any] = []
+
+    def prim_func(self, rows: Rows, windows: Windows) -> tvm.tirx.PrimFunc:
+        """The kernel."""
+        self.rows, self.windows = rows, windows
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
+            self._emit()
+        return builder.get()
+
+    def _emit(self) -> None:
+        g, one, two = self.g, self.first, self.second
+        T.func_name("main")
+        T.func_attr({"tirx.noalias": True})
+        shape = self.output.physical_shape(two.output_shape)
+        data = argument("data", self.input.physical_shape(one.input_shapes[0]))
+        tensors = [argument(f"tensor{i}", shape) for i in range(ep.tensor_count(two.steps))]
+        first, second = self.rows.declare(), self.windows.declare()
+        out = argument("out", shape)
+        self.data, self.rows.weights = flat(data), flat(first)
+        self.windows.weights, self.out = None if second is None else flat(second), flat(out)
+        self.tensors = [flat(tensor) for tensor in tensors]
+        over = T.parallel if self.machine.threads > 1 else T.serial
+        with over(0, one.n * g.band_count * g.chunks) as unit:
+            image, band = unit // (g.band_count * g.chunks), unit // g.chunks % g.band_count
+            chunk = unit % g.chunks
+            self._unit(T.Bind(image), T.Bind(band), T.Bind(chunk))
+
+    def _unit(self, image: Any, band: Any, chunk: Any) -> None:
+        """A chunk of channels in a band of rows."""
+        g, two = self.g, self.second
+        ring = workspace(g.ring_floats)
+        self._clear(ring)
+        self.rows.begin()
+        start = T.Bind(band * g.band_rows)
+        rows = g.band_rows if two.oh % g.band_rows == 0 else tirx.min(g.band_rows, two.oh - start)
+        fresh = min(two.stride[0], g.window_rows)  # rows of a window that the window before did not have
+        first_line = T.Bind(tirx.max(start * two.stride[0] - two.pad[0], 0))
+        with T.serial(0, rows) as i:
+            y = T.Bind(start + i)
+            top = T.Bind(y * two.stride[0] - two.pad[0])
+            missing = T.Bind(tirx.Select(i == 0, tirx.const(g.window_rows), tirx.const(fresh)))
+            with T.serial(0, missing) as j:
+                line = T.Bind(top + (g.window_rows - missing) + j)
+
+                def row(line: Any = line) -> None:
+                    place = (line % g.window_rows) * g.row_floats + two.pad[1] * (g.vectors * g.lanes)
+                    self.rows.row(ring, T.Bind(place), image, chunk, line, line == first_line)
+
+                guarded([line >= 0, line < self.first.oh], row)
+            self._output_row(ring, image, chunk, y, top)
+
+    def _clear(self, ring: Any) -> None:
+        """The padding left and right of every row of the ring, and the row that stands for those outside the map."""
+        g = self.g
+        pixel = g.vectors * g.lanes
+
+        def clear(row: Any, first: int, count: int) -> None:
+            with T.serial(0, count * g.vectors) as i, T.vectorized(0, g.lanes) as lane:
+                place = row * g.row_floats + first * pixel + i * g.lanes + lane
+                T.buffer_store(ring, tirx.const(self.windows.outside, "float32"), [place])
+
+        left, right = self.second.pad[1], g.row_pixels - self.second.pad[1] - self.first.ow
+        with T.serial(0, g.window_rows) as row:
+            if left:
+                clear(row, 0, left)
+            if right:
+                clear(row, g.row_pixels - right, right)
+        clear(g.window_rows, 0, g.row_pixels)
+
+    def _output_row(self, ring: Any, image: Any, chunk: Any, y: Any, top: Any) -> None:
+        """Row ``y`` of the output, whose window begins at row ``top`` of the middle."""
+        g, two = self.g, self.second
+        rows = []
+        for r in range(two.r):
+            line = T.Bind(top + r * two.dilation[0])
+            inside = tirx.all(line >= 0, line < two.h)
+            place = tirx.Select(inside, (line % g.window_rows) * g.row_floats, tirx.const(g.window_rows * g.row_floats))
+            rows.append(T.Bind(place))
+        with T.serial(0, g.column_tiles) as tile:
+            even = two.ow % g.columns == 0
+            x = T.Bind(tile * g.columns if even else tirx.min(tile * g.columns, two.ow - g.columns))
+            for v in range(g.vectors):
+                channel = T.Bind((chunk * g.vectors + v) * g.lanes)
+                positions = [T.Bind(self._position(image, y * two.ow + x + i, channel)) for i in range(g.columns)]
+                self.windows.tile(ring, rows, chunk, v, x, positions)
+
+    def _position(self, image: Any, pixel: Any, channel: Any) -> Any:
+        """Of the vector that begins at ``channel`` in the output."""
+        two, pixels = self.second, self.second.oh * self.second.ow
+        if self.output.block:
+            vectors = self.output.physical_shape(two.output_shape)[1]
+            return ((image * vectors + channel // self.g.lanes) * pixels + pixel) * self.g.lanes
+        return (image * pixels + pixel) * two.output_shape[1] + channel
+
+
+def start_sums(g: Geometry, acc: Any, channels: list[Any], steps: Any) -> None:
+    """What accumulators begin with, one for each of ``channels``; ``steps`` are the epilogue's."""
+    for slot, channel in enumerate(channels):
+        with T.vectorized(0, g.lanes) as lane:
+            T.buffer_store(acc, steps.start(channel + lane), [slot * g.lanes + lane])
+
+
+def store_row_tile(g: Geometry, acc: Any, ring: Any, start: Any, channels: list[Any], steps: Any) -> None:
+    """A register tile of ``pixels`` times ``vectors`` through the epilogue into the ring."""
+    for i in range(g.pixels):
+        for v, channel in enumerate(channels):
+            with T.vectorized(0, g.lanes) as lane:
+                value = steps.after(acc[(i * g.vectors + v) * g.lanes + lane], channel + lane, [])
+                T.buffer_store(ring, value, [start + (i * g.vectors + v) * g.lanes + lane])
+
+
+def tile_start(g: Geometry, tile: Any) -> Any:
+    """First pixel of a register tile of a row of the middle, the last one moved back to the end of the row."""
+    width = g.first.ow
+    return T.Bind(tile * g.pixels if width % g.pixels == 0 else tirx.min(tile * g.pixels, width - g.pixels))
