@@ -1,7 +1,4 @@
-"""A depthwise convolution over the rows of ``_row_ring``.
-
-Lines of the output are fetched before a tile of it is computed, as the layers before have left them in L3.
-"""
+"""A depthwise convolution over the rows of ``_row_ring``."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from te_kernels.conv2d._buffers import argument, vector_registers
 from te_kernels.conv2d_pair._row_ring import Emitter, start_sums
 from te_kernels.conv2d_pair._row_ring_geometry import Geometry
 from te_kernels.conv2d_pair._steps import Steps
-from te_kernels.prefetch import prefetch
 from te_kernels.task import ConvTask
 from te_kernels.variant import Reject, pad_channels
 
@@ -60,8 +56,6 @@ class DepthwiseWindows:
         g, two, kernel = self.g, self.t, self.kernel
         acc = vector_registers(g.columns, g.lanes)
         channel = T.Bind((chunk * g.vectors + v) * g.lanes)
-        for position in positions:
-            prefetch(kernel.out[position], write=True)
         start_sums(g, acc, [channel] * g.columns, self.steps)
         weights = T.Bind((chunk * g.vectors + v) * (two.r * two.s * g.lanes))
         for r in range(two.r):

@@ -9,7 +9,6 @@ from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.conv2d_pair._row_ring import Emitter
-from te_kernels.prefetch import prefetch
 from te_kernels.task import PoolTask
 from te_kernels.variant import Reject
 
@@ -43,8 +42,6 @@ class MaxWindows:
     def tile(self, ring: Any, rows: list[Any], chunk: Any, v: int, x: Any, positions: list[Any]) -> None:
         g, two = self.g, self.t
         acc = vector_registers(g.columns, g.lanes)
-        for position in positions:
-            prefetch(self.kernel.out[position], write=True)
         for r in range(two.r):
             start = T.Bind(rows[r] + (x * two.stride[1] * g.vectors + v) * g.lanes)
             for s in range(two.s):

@@ -26,6 +26,7 @@ from te_kernels.conv2d._map_tiles import guarded
 from te_kernels.conv2d_pair._row_ring_geometry import Geometry
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
+from te_kernels.prefetch import prefetch
 from te_kernels.variant import Layouts
 
 
@@ -150,12 +151,15 @@ class Emitter:
             inside = tirx.all(line >= 0, line < two.h)
             place = tirx.Select(inside, (line % g.window_rows) * g.row_floats, tirx.const(g.window_rows * g.row_floats))
             rows.append(T.Bind(place))
+        row_floats = two.ow * (self.output.block or two.output_shape[1])
         with T.serial(0, g.column_tiles) as tile:
             even = two.ow % g.columns == 0
             x = T.Bind(tile * g.columns if even else tirx.min(tile * g.columns, two.ow - g.columns))
             for v in range(g.vectors):
                 channel = T.Bind((chunk * g.vectors + v) * g.lanes)
                 positions = [T.Bind(self._position(image, y * two.ow + x + i, channel)) for i in range(g.columns)]
+                for position in positions:
+                    prefetch(self.out[position + row_floats], write=True)
                 self.windows.tile(ring, rows, chunk, v, x, positions)
 
     def _position(self, image: Any, pixel: Any, channel: Any) -> Any:

@@ -25,6 +25,7 @@ from te_kernels.conv2d._pointwise import Emitter, packed
 from te_kernels.conv2d._pointwise_geometry import Geometry
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask, PairTask, ShuffleTask
+from te_kernels.tiling import cdiv
 from te_kernels.variant import Layouts, Reject, Variant
 
 #: Runs of channels are written out one after the other.
@@ -81,13 +82,21 @@ class ShufflePointwiseNHWC(Variant):
     def arithmetic(self, task: PairTask) -> int:
         return task.second.flops
 
-    def _geometry(self, task: PairTask) -> Geometry:
-        return Geometry(cast(ConvTask, task.second), self.pixels, self.vectors, self.lanes)
+    def _geometry(self, task: PairTask) -> _Geometry:
+        return _Geometry(cast(ConvTask, task.second), self.pixels, self.vectors, self.lanes)
 
 
 def _shuffled(task: PairTask) -> int:
     """Groups of the shuffle."""
     return cast(ShuffleTask, task.first).groups
+
+
+class _Geometry(Geometry):
+    def block_tiles(self, l2_bytes: int, threads: int) -> int:
+        """Every group reads every line of its pixels, so that threads share out the pixels and not the groups."""
+        block_bytes = 4 * self.task.n * self.image_pixels * (self.task.c + self.per_group)
+        needed = cdiv(block_bytes, l2_bytes // 2) if self.units > 1 else 1
+        return cdiv(self.tiles, min(cdiv(needed, threads) * threads, self.tiles))
 
 
 class _Emitter(Emitter):
