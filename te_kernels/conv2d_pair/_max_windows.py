@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
@@ -12,8 +13,6 @@ from te_kernels.conv2d_pair._row_ring import Emitter
 from te_kernels.task import PoolTask
 from te_kernels.variant import Reject
 
-#: What no maximum is: the least finite number.
-LOWEST = -3.4028234663852886e38
 #: Elements of the largest window that is written out: 5x5.
 _UNROLLED_WINDOW = 25
 
@@ -30,7 +29,7 @@ def check(second: object) -> PoolTask:
 class MaxWindows:
     """See ``_row_ring.Windows``."""
 
-    outside = LOWEST
+    outside = float(np.finfo(np.float32).min)
     weights: Any = None
 
     def __init__(self, kernel: Emitter) -> None:
