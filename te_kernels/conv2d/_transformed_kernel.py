@@ -118,24 +118,30 @@ class Emitter:
 
     def _work(self) -> None:
         """Blocks of tiles, dealt to the threads."""
-        g, (outer, inner) = self.g, self._input_loops
+        g = self.g
         if g.blocks == 1:
-            transformed = workspace(g.transformed_floats)
-            with T.parallel(0, outer * inner) as index:
-                self._input_tiles(transformed, 0, index // inner, index % inner)
+            transformed = self._only_input()
             with T.parallel(0, g.chunks) as chunk:
                 self._chunk(transformed, 0, chunk)
             return
         with T.parallel(0, g.blocks) as block:
-            self._block(workspace(g.transformed_floats), block)
+            transformed = workspace(g.transformed_floats)
+            self._block_input(transformed, block)
+            with T.serial(0, g.chunks) as chunk:
+                self._chunk(transformed, block, chunk)
 
-    def _block(self, transformed: Any, block: Any) -> None:
-        """One after the other: the tiles of a block, then all chunks of output channels."""
+    def _only_input(self) -> Any:
+        """V of the only block, made by all threads."""
+        (outer, inner), transformed = self._input_loops, workspace(self.g.transformed_floats)
+        with T.parallel(0, outer * inner) as index:
+            self._input_tiles(transformed, 0, index // inner, index % inner)
+        return transformed
+
+    def _block_input(self, transformed: Any, block: Any) -> None:
+        """V of a block, made by one thread."""
         outer, inner = self._input_loops
         with T.serial(0, outer) as o, T.serial(0, inner) as i:
             self._input_tiles(transformed, block, o, i)
-        with T.serial(0, self.g.chunks) as chunk:
-            self._chunk(transformed, block, chunk)
 
     def _input_tiles(self, transformed: Any, block: Any, outer: Any, inner: Any) -> None:
         """V for the tiles of one register tile and one vector of input channels."""

@@ -50,7 +50,12 @@ class TransformedVariant(Variant):
         return geometry.weight_bytes + 4 * geometry.padded_constants * (len(task.param_shapes) - 1)
 
     def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        return kernel.prim_func(self.geometry(task), self.layouts(task), machine, self.tiles)
+        layouts, tiles = self.tiled(task)
+        return kernel.prim_func(self.geometry(task), layouts, machine, tiles)
+
+    def tiled(self, task: ConvTask) -> tuple[Layouts, kernel.Tiles]:
+        """Layouts of what tiles are cut from and of the result, and what emits the tiles."""
+        return self.layouts(task), self.tiles
 
     def arithmetic(self, task: ConvTask) -> int:
         return self.geometry(task).product_flops

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import tvm
 
 from te_kernels.conv2d import _transformed_kernel as kernel
 from te_kernels.conv2d._phases import Phases
@@ -39,28 +38,27 @@ class WinogradPhasesVariant(WinogradVariant):
         for transform, b in promising_blockings(unstrided, machine):
             yield cls("NCHW", out, b.tile, b.vectors, b.lanes, b.block, b.chunk, transform.m, transform.n)
 
-    def phases(self, task: ConvTask) -> Phases:
-        """Of the input, which take the place of its channels."""
+    def _phases(self, task: ConvTask) -> Phases:
         return Phases(task, self.lanes)
 
     def geometry(self, task: ConvTask) -> Geometry:
-        unstrided = self.phases(task).unstrided
+        unstrided = self._phases(task).unstrided
         return Geometry(unstrided, self._transform(task), self._blocking)
 
     def _transform(self, task: ConvTask) -> WinogradTransform:
-        unstrided = self.phases(task).unstrided
+        unstrided = self._phases(task).unstrided
         return WinogradTransform(self.m, self.n, unstrided.r, unstrided.s)
 
     def pack(self, task: ConvTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        return super().pack(task, [self.phases(task).kernel(params[0]), *params[1:]])
+        return super().pack(task, [self._phases(task).kernel(params[0]), *params[1:]])
 
-    def prim_func(self, task: ConvTask, machine: Machine) -> tvm.tirx.PrimFunc:
+    def tiled(self, task: ConvTask) -> tuple[Layouts, kernel.Tiles]:
         outer = self.layouts(task)
         inner = Layouts((f"NCHW{self.lanes}c", *outer.inputs[1:]), outer.output)
-        return kernel.prim_func(self.geometry(task), inner, machine, kernel.Tiles(source=self.phases(task)))
+        return inner, kernel.Tiles(source=self._phases(task))
 
     def error_bound(self, task: ConvTask) -> float:
-        return super().error_bound(self.phases(task).unstrided)
+        return super().error_bound(self._phases(task).unstrided)
 
     def workspace_bytes(self, task: ConvTask, threads: int = 1) -> int:
-        return super().workspace_bytes(task, threads) + 4 * self.phases(task).workspace_floats
+        return super().workspace_bytes(task, threads) + 4 * self._phases(task).workspace_floats

@@ -14,38 +14,15 @@ NCHW16c: 16 -> 96 channels on 112x112, stride 2, 340 (513); 24 -> 144 on 56x56 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
-import tvm
-
-from te_kernels.conv2d_pair import _depthwise_windows, _pointwise_rows
-from te_kernels.conv2d_pair._row_ring import Emitter
-from te_kernels.conv2d_pair._row_ring_model import L1_PART
+from te_kernels.conv2d_pair._depthwise_windows import DepthwiseWindows
+from te_kernels.conv2d_pair._pointwise_rows import PointwiseRows
 from te_kernels.conv2d_pair._row_ring_variant import RowRingVariant
-from te_kernels.machine import Machine
-from te_kernels.task import ConvTask, PairTask
-from te_kernels.variant import Reject
 
 
 @dataclass(frozen=True)
 class ExpandDepthwiseVariant(RowRingVariant):
     """Base of the variants, which differ in their layouts."""
 
-    @classmethod
-    def _tiled(cls, task: PairTask, machine: Machine, data: str, out: str) -> Iterator[Self]:
-        one = task.first
-        _depthwise_windows.check(task.second)
-        if not isinstance(one, ConvTask) or not one.pointwise or one.groups > 1:
-            raise Reject("the first is not a 1x1 without groups, stride and padding")
-        return cls._best(task, machine, data, out, L1_PART * machine.l1_bytes)
-
-    def pack(self, task: PairTask, params: list[np.ndarray]) -> list[np.ndarray]:
-        g, (first, second) = self.geometry(task), task.split(params)
-        return [*_pointwise_rows.pack(g, first), *_depthwise_windows.pack(g, second)]
-
-    def prim_func(self, task: PairTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        kernel = Emitter(self.geometry(task), self.layouts(task), machine)
-        return kernel.prim_func(_pointwise_rows.PointwiseRows(kernel), _depthwise_windows.DepthwiseWindows(kernel))
+    rows, windows = PointwiseRows, DepthwiseWindows

@@ -2,7 +2,7 @@
 
     for the rows of the padded input that the row needs and the one before did not:
       lines[row mod r] = row between zeros, of each input channel
-    for tile of pixels:        acc[pixels, vectors, V] += broadcast(lines) * W, over c, r and s; epilogue, store
+    sums of a tile:        broadcast(lines) * W, over c, r and s
 
 So no element of the input is asked whether it exists.
 """
@@ -15,70 +15,67 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from te_kernels import epilogue as ep
-from te_kernels.conv2d._buffers import argument, vector_registers, workspace
+from te_kernels.conv2d._buffers import workspace
 from te_kernels.conv2d._map_tiles import guarded
-from te_kernels.conv2d_pair._row_ring import Emitter, start_sums, store_row_tile, tile_start
+from te_kernels.conv2d_pair._padding import padded_width
+from te_kernels.conv2d_pair._row_ring import Rows
 from te_kernels.conv2d_pair._row_ring_geometry import Geometry
-from te_kernels.conv2d_pair._steps import Steps
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
 from te_kernels.tiling import cdiv
-from te_kernels.variant import pad_channels
+from te_kernels.variant import Reject
+
+#: More input channels are themselves what a vector holds; no first layer's kernel is known to be wider.
+_MOST_CHANNELS, _MOST_TAPS = 4, 11
 
 
-def pack(g: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
-    """Weights as [chunk, c, r, s, vector, lane], and the epilogue's constants; channels padded by zeros."""
-    weight = np.zeros((g.channels, *params[0].shape[1:]), np.float32)
-    weight[: g.first.k] = params[0]
-    of_chunks = weight.reshape(g.chunks, g.vectors, g.lanes, *params[0].shape[1:])
-    return [np.ascontiguousarray(of_chunks.transpose(0, 3, 4, 5, 1, 2)), *pad_channels(params[1:], g.channels)]
+class FirstLayerRows(Rows):
+    """Weights as [chunk, c, r, s, vector, lane]."""
 
+    @staticmethod
+    def check(first: object) -> None:
+        if not isinstance(first, ConvTask) or first.groups > 1 or first.dilation != (1, 1):
+            raise Reject("the first is not a convolution without groups and dilation")
+        if first.c > _MOST_CHANNELS:
+            raise Reject(f"{first.c} input channels; a first layer has at most {_MOST_CHANNELS}")
+        if first.s > _MOST_TAPS:
+            raise Reject(f"{first.s} taps in a row of the kernel; a first layer has at most {_MOST_TAPS}")
 
-def line_floats(g: Geometry) -> int:
-    """Of a row of the padded input, in whole vectors."""
-    t = g.first
-    return cdiv(max(t.pad[1] + t.w, (t.ow - 1) * t.stride[1] + t.s), g.lanes) * g.lanes
+    @staticmethod
+    def ring_bytes(machine: Machine) -> float:
+        """Beyond L1: fetching lines for more channels pays."""
+        return machine.l2_bytes / 16
 
+    @staticmethod
+    def pack(g: Geometry, weight: np.ndarray) -> np.ndarray:
+        padded = np.zeros((g.channels, *weight.shape[1:]), np.float32)
+        padded[: g.first.k] = weight
+        of_chunks = padded.reshape(g.chunks, g.vectors, g.lanes, *weight.shape[1:])
+        return np.ascontiguousarray(of_chunks.transpose(0, 3, 4, 5, 1, 2))
 
-def lines_floats(g: Geometry) -> int:
-    """Of the rows that one row of the middle reads, of all input channels."""
-    return g.first.c * g.first.r * line_floats(g)
+    @staticmethod
+    def workspace_floats(g: Geometry) -> int:
+        """The lines that one row of the middle reads, of all input channels."""
+        return g.first.c * g.first.r * FirstLayerRows._line_floats(g)
 
+    @staticmethod
+    def _line_floats(g: Geometry) -> int:
+        """Of a row of the padded input, in whole vectors."""
+        return cdiv(padded_width(g.first), g.lanes) * g.lanes
 
-class FirstLayerRows:
-    """See ``_row_ring.Rows``."""
-
-    weights: Any
-
-    def __init__(self, kernel: Emitter) -> None:
-        self.kernel, self.g, self.t = kernel, kernel.g, kernel.first
-        self.line = line_floats(self.g)
-
-    def declare(self) -> Any:
-        g, t = self.g, self.t
-        weights = argument("weight", (g.chunks, t.c, t.r, t.s, g.vectors, g.lanes))
-        constants = [argument(f"first{i}", (g.channels,)) for i in range(ep.channel_count(t.steps))]
-        self.steps = Steps(t.steps, constants)
-        return weights
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        t = self.t
+        return (self.g.chunks, t.c, t.r, t.s, self.g.vectors, self.g.lanes)
 
     def begin(self) -> None:
         """Lines of zeros: what is left and right of the input stays so."""
-        self.lines = workspace(lines_floats(self.g))
-        with T.serial(0, lines_floats(self.g) // self.g.lanes) as i, T.vectorized(0, self.g.lanes) as lane:
+        self.lines = workspace(self.workspace_floats(self.g))
+        with T.serial(0, self.workspace_floats(self.g) // self.g.lanes) as i, T.vectorized(0, self.g.lanes) as lane:
             T.buffer_store(self.lines, tirx.const(0.0, "float32"), [i * self.g.lanes + lane])
 
-    def row(self, ring: Any, place: Any, image: Any, chunk: Any, line: Any, is_first: Any) -> None:
-        g = self.g
-        self._fetch_lines(image, line, is_first)
-        with T.serial(0, g.pixel_tiles) as tile:
-            x = tile_start(g, tile)
-            acc = vector_registers(g.pixels * g.vectors, g.lanes)
-            channels = [T.Bind((chunk * g.vectors + v) * g.lanes) for v in range(g.vectors)]
-            start_sums(g, acc, channels * g.pixels, self.steps)
-            self._reduce(acc, chunk, line, x)
-            store_row_tile(g, acc, ring, place + x * (g.vectors * g.lanes), channels, self.steps)
-
-    def _fetch_lines(self, image: Any, line: Any, is_first: Any) -> None:
-        """Those that row ``line`` of the middle reads and the row before did not."""
+    def prepare(self, image: Any, line: Any, is_first: Any) -> None:
+        """Fetches the lines that row ``line`` of the middle reads and the row before did not."""
         g, t = self.g, self.t
         kept = max(0, t.r - t.stride[0]) if self.kernel.second.stride[0] <= g.window_rows else 0
         missing = T.Bind(tirx.Select(is_first, tirx.const(t.r), tirx.const(t.r - kept)))
@@ -87,7 +84,7 @@ class FirstLayerRows:
 
     def _fetch(self, image: Any, row: Any) -> None:
         """A row of the padded input, of all channels."""
-        t, line = self.t, self.line
+        t, line = self.t, self._line_floats(self.g)
         y = T.Bind(row - t.pad[0])
         with T.serial(0, t.c) as c:
             target = T.Bind(((row % t.r) * t.c + c) * line + t.pad[1])
@@ -111,7 +108,7 @@ class FirstLayerRows:
             with T.serial(0, rest) as i:
                 body(whole * self.g.lanes + i)
 
-    def _reduce(self, acc: Any, chunk: Any, line: Any, x: Any) -> None:
+    def reduce(self, acc: Any, image: Any, chunk: Any, line: Any, x: Any) -> None:
         """Sums over the window of the pixels from ``x`` on.
 
         One tap at a time: where strides are smaller than windows, LLVM would keep what neighbouring taps share on the
@@ -121,7 +118,7 @@ class FirstLayerRows:
         taps = t.c * t.r * t.s
         with T.serial(0, taps) as tap:
             row, c = line * t.stride[0] + tap // t.s % t.r, tap // (t.r * t.s)
-            source = (row % t.r * t.c + c) * self.line + x * t.stride[1] + tap % t.s
+            source = (row % t.r * t.c + c) * self._line_floats(g) + x * t.stride[1] + tap % t.s
             source = T.Bind(tirx.Cast("int64", source))
             weights = T.Bind((chunk * taps + tap) * (g.vectors * g.lanes))
             for i in range(g.pixels):

@@ -4,39 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._buffers import vector_registers
-from te_kernels.conv2d_pair._row_ring import Emitter
+from te_kernels.conv2d_pair._padding import LOWEST
+from te_kernels.conv2d_pair._row_ring import Windows
 from te_kernels.task import PoolTask
 from te_kernels.variant import Reject
 
-#: Elements of the largest window that is written out: 5x5.
-_UNROLLED_WINDOW = 25
 
+class MaxWindows(Windows):
+    """No weights."""
 
-def check(second: object) -> PoolTask:
-    """The second operator of a pair if it is one for these windows; raises :class:`Reject`."""
-    if not isinstance(second, PoolTask) or second.mode != "max" or second.steps:
-        raise Reject("the second is not a max pool without epilogue")
-    if second.r * second.s > _UNROLLED_WINDOW:
-        raise Reject(f"a window of {second.r}x{second.s} is too large to be unrolled")
-    return second
+    outside = LOWEST
+    weight_shape = None
 
-
-class MaxWindows:
-    """See ``_row_ring.Windows``."""
-
-    outside = float(np.finfo(np.float32).min)
-    weights: Any = None
-
-    def __init__(self, kernel: Emitter) -> None:
-        self.kernel, self.g, self.t = kernel, kernel.g, kernel.second
-
-    def declare(self) -> Any:
-        return None
+    @staticmethod
+    def check(second: object) -> None:
+        if not isinstance(second, PoolTask) or second.mode != "max" or second.steps:
+            raise Reject("the second is not a max pool without epilogue")
 
     def tile(self, ring: Any, rows: list[Any], chunk: Any, v: int, x: Any, positions: list[Any]) -> None:
         g, two = self.g, self.t

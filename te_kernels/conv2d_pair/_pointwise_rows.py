@@ -1,7 +1,4 @@
-"""Rows of a 1x1 convolution, for ``_row_ring``.
-
-for tile of pixels:        acc[pixels, vectors, V] += broadcast(data) * U, c innermost; epilogue, store
-"""
+"""Rows of a 1x1 convolution, for ``_row_ring``: broadcast(data) * U, c innermost."""
 
 from __future__ import annotations
 
@@ -10,54 +7,42 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script import builder as T
 
-from te_kernels import epilogue as ep
-from te_kernels.conv2d._buffers import argument, vector_registers
-from te_kernels.conv2d_pair._row_ring import Emitter, start_sums, store_row_tile, tile_start
+from te_kernels.conv2d_pair._row_ring import Rows
 from te_kernels.conv2d_pair._row_ring_geometry import Geometry
-from te_kernels.conv2d_pair._steps import Steps
 from te_kernels.conv2d_pair._window import window
-from te_kernels.variant import pad_channels
+from te_kernels.machine import Machine
+from te_kernels.task import ConvTask
+from te_kernels.variant import Reject
+
+#: Of L1, that a ring may take which is to stay there: the row beside the map is hardly read.
+_L1_PART = 1.25
 
 
-def pack(g: Geometry, params: list[np.ndarray]) -> list[np.ndarray]:
-    """Weights as [chunk, input channel, vector, lane], and the epilogue's constants; channels padded by zeros."""
-    weight = np.zeros((g.channels, g.first.c), np.float32)
-    weight[: g.first.k] = params[0][:, :, 0, 0]
-    of_chunks = weight.reshape(g.chunks, g.vectors, g.lanes, -1)
-    return [np.ascontiguousarray(of_chunks.transpose(0, 3, 1, 2)), *pad_channels(params[1:], g.channels)]
+class PointwiseRows(Rows):
+    """Weights as [chunk, input channel, vector, lane]."""
 
+    @staticmethod
+    def check(first: object) -> None:
+        if not isinstance(first, ConvTask) or not first.pointwise or first.groups > 1:
+            raise Reject("the first is not a 1x1 without groups, stride and padding")
 
-class PointwiseRows:
-    """See ``_row_ring.Rows``."""
+    @staticmethod
+    def ring_bytes(machine: Machine) -> float:
+        return _L1_PART * machine.l1_bytes
 
-    weights: Any
+    @staticmethod
+    def pack(g: Geometry, weight: np.ndarray) -> np.ndarray:
+        padded = np.zeros((g.channels, g.first.c), np.float32)
+        padded[: g.first.k] = weight[:, :, 0, 0]
+        return np.ascontiguousarray(padded.reshape(g.chunks, g.vectors, g.lanes, -1).transpose(0, 3, 1, 2))
 
-    def __init__(self, kernel: Emitter) -> None:
-        self.kernel, self.g, self.t = kernel, kernel.g, kernel.first
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.g.chunks, self.t.c, self.g.vectors, self.g.lanes)
 
-    def declare(self) -> Any:
-        g = self.g
-        weights = argument("expand", (g.chunks, self.t.c, g.vectors, g.lanes))
-        constants = [argument(f"first{i}", (g.channels,)) for i in range(ep.channel_count(self.t.steps))]
-        self.steps = Steps(self.t.steps, constants)
-        return weights
-
-    def begin(self) -> None:
-        """Nothing."""
-
-    def row(self, ring: Any, place: Any, image: Any, chunk: Any, line: Any, is_first: Any) -> None:
+    def reduce(self, acc: Any, image: Any, chunk: Any, line: Any, x: Any) -> None:
         g, one = self.g, self.t
-        with T.serial(0, g.pixel_tiles) as tile:
-            x = tile_start(g, tile)
-            acc = vector_registers(g.pixels * g.vectors, g.lanes)
-            channels = [T.Bind((chunk * g.vectors + v) * g.lanes) for v in range(g.vectors)]
-            start_sums(g, acc, channels * g.pixels, self.steps)
-            self._reduce(acc, chunk, (image * one.h + line) * one.w + x, image)
-            store_row_tile(g, acc, ring, place + x * (g.vectors * g.lanes), channels, self.steps)
-
-    def _reduce(self, acc: Any, chunk: Any, pixel: Any, image: Any) -> None:
-        """Sums over the input channels of the pixels from ``pixel`` on, which counts those of all images."""
-        g, one = self.g, self.t
+        pixel = (image * one.h + line) * one.w + x
         weights = T.Bind(chunk * (one.c * g.vectors * g.lanes))
 
         def run(source: Any, pitch: int, first: Any, count: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
@@ -13,11 +12,9 @@ from te_kernels import epilogue as ep
 from te_kernels.conv2d._buffers import workspace
 from te_kernels.conv2d._map_tiles import FeatureMap, OutputTile
 from te_kernels.conv2d._transformed_tiles import tile_position
+from te_kernels.conv2d_pair._padding import LOWEST
 from te_kernels.conv2d_pair._winograd_pool_geometry import PoolGeometry
 from te_kernels.layout import Layout
-
-#: What no maximum is.
-LOWEST = float(np.finfo(np.float32).min)
 
 
 class Band:

@@ -11,7 +11,8 @@ from tvm.tirx.script import builder as T
 
 from te_kernels.conv2d._buffers import vector_registers
 from te_kernels.conv2d._map_tiles import FeatureMap, guarded
-from te_kernels.conv2d_pair._pool_band import LOWEST, Band
+from te_kernels.conv2d_pair._padding import LOWEST
+from te_kernels.conv2d_pair._pool_band import Band
 from te_kernels.conv2d_pair._winograd_pool_geometry import PoolGeometry
 from te_kernels.layout import Layout
 

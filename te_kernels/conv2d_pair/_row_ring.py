@@ -3,93 +3,151 @@
     for image, band of output rows, chunk of channels:     parallel
       for row of output:
         for the rows of the middle that it needs and that are not there yet:
-          ring[row mod rows of the window] = row           see _pointwise_rows, _first_layer_rows
+          for tile of pixels:                              acc[pixels, vectors, V] = sums of the convolution; epilogue
+            ring[row mod rows of the window] = acc         see _pointwise_rows, _first_layer_rows
         output row = windows over the ring                 see _depthwise_windows, _max_windows
 
 The ring holds the rows of one window, between columns of what stands for the padding; one more row stands for those
 above and below the map. Bands serve threads; each computes the rows of the middle again that its first window shares
-with the band before.
+with the band before. Lines of the output are fetched a row ahead, as the layers before have left them in L3 or memory.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
+import numpy as np
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from te_kernels import epilogue as ep
-from te_kernels.conv2d._buffers import argument, flat, workspace
+from te_kernels.conv2d._buffers import argument, flat, vector_registers, workspace
 from te_kernels.conv2d._map_tiles import guarded
 from te_kernels.conv2d_pair._row_ring_geometry import Geometry
+from te_kernels.conv2d_pair._steps import Steps
+from te_kernels.generic._tir import clamped_start
 from te_kernels.layout import Layout
 from te_kernels.machine import Machine
 from te_kernels.prefetch import prefetch
 from te_kernels.variant import Layouts
 
 
-class Rows(Protocol):
+class Rows(ABC):
     """Makes the rows of the middle."""
 
-    #: Those that :meth:`declare` returned, one-dimensional.
+    #: The packed weights, one-dimensional.
     weights: Any
 
-    def declare(self) -> Any:
-        """Emits the arguments, constants of the convolution; returns the weights."""
+    def __init__(self, kernel: Emitter) -> None:
+        self.kernel, self.g, self.t = kernel, kernel.g, kernel.first
 
-    def begin(self) -> None:
+    @staticmethod
+    @abstractmethod
+    def check(first: object) -> None:
+        """Raises :class:`Reject` for the first operator of a pair if it is none for these rows."""
+
+    @staticmethod
+    @abstractmethod
+    def ring_bytes(machine: Machine) -> float:
+        """The most for a ring of several vectors."""
+
+    @staticmethod
+    @abstractmethod
+    def pack(g: Geometry, weight: np.ndarray) -> np.ndarray:
+        """The convolution's weights; channels padded by zeros."""
+
+    @staticmethod
+    def workspace_floats(g: Geometry) -> int:
+        """Beside the ring."""
+        return 0
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """Of what :meth:`pack` returns."""
+
+    def begin(self) -> None:  # noqa: B027  # not all have something to begin with
         """Emits what a chunk in a band begins with."""
 
-    def row(self, ring: Any, place: Any, image: Any, chunk: Any, line: Any, is_first: Any) -> None:
-        """Row ``line`` into the ring from ``place`` on; ``is_first`` of those that the chunk in the band needs."""
+    def prepare(self, image: Any, line: Any, is_first: Any) -> None:  # noqa: B027
+        """Emits what row ``line`` begins with; ``is_first`` of those that the chunk in the band needs."""
+
+    @abstractmethod
+    def reduce(self, acc: Any, image: Any, chunk: Any, line: Any, x: Any) -> None:
+        """Emits the sums of a register tile of row ``line`` from pixel ``x`` on."""
 
 
-class Windows(Protocol):
+class Windows(ABC):
     """Makes the rows of the output."""
 
     #: What stands for elements outside of the map.
-    outside: float
-    #: Those that :meth:`declare` returned, one-dimensional; or None.
+    outside: ClassVar[float]
+    #: The packed weights, one-dimensional; None without weights.
     weights: Any
 
-    def declare(self) -> Any:
-        """Emits the arguments, constants of the second operator; returns the weights."""
+    def __init__(self, kernel: Emitter) -> None:
+        self.kernel, self.g, self.t = kernel, kernel.g, kernel.second
 
+    @staticmethod
+    @abstractmethod
+    def check(second: object) -> None:
+        """Raises :class:`Reject` for the second operator of a pair if it is none for these windows."""
+
+    @staticmethod
+    def pack(g: Geometry, weight: np.ndarray) -> np.ndarray:
+        """The second operator's weights; channels padded by zeros. Of no use without weights."""
+        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, ...] | None:
+        """Of what :meth:`pack` returns; None without weights."""
+
+    @abstractmethod
     def tile(self, ring: Any, rows: list[Any], chunk: Any, v: int, x: Any, positions: list[Any]) -> None:
-        """Neighbouring outputs from column ``x`` on, of vector ``v`` of a chunk, stored at ``positions``.
+        """Emits neighbouring outputs from column ``x`` on, of vector ``v`` of a chunk, stored at ``positions``.
 
         ``rows`` are where the rows of the window begin in the ring.
         """
 
 
+def prim_func(
+    geometry: Geometry, layouts: Layouts, machine: Machine, rows: type[Rows], windows: type[Windows]
+) -> tvm.tirx.PrimFunc:
+    """The kernel."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        Emitter(geometry, layouts, machine).emit(rows, windows)
+    return builder.get()
+
+
 class Emitter:
     """Emits the kernel into the current IR builder. ``data``, ``out`` and ``tensors`` are one-dimensional."""
+
+    data: Any
+    out: Any
+    tensors: list[Any]
+    first_steps: Steps
+    second_steps: Steps
 
     def __init__(self, geometry: Geometry, layouts: Layouts, machine: Machine) -> None:
         self.g, self.machine = geometry, machine
         self.first, self.second = geometry.first, geometry.second
         self.input, self.output = Layout(layouts.inputs[0]), Layout(layouts.output)
-        self.data: Any = None
-        self.out: Any = None
-        self.tensors: list[Any] = []
 
-    def prim_func(self, rows: Rows, windows: Windows) -> tvm.tirx.PrimFunc:
-        """The kernel."""
-        self.rows, self.windows = rows, windows
-        with IRBuilder() as builder, T.prim_func(s_tir=True):
-            self._emit()
-        return builder.get()
-
-    def _emit(self) -> None:
+    def emit(self, rows: type[Rows], windows: type[Windows]) -> None:
+        """All of it."""
         g, one, two = self.g, self.first, self.second
+        self.rows, self.windows = rows(self), windows(self)
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
         shape = self.output.physical_shape(two.output_shape)
         data = argument("data", self.input.physical_shape(one.input_shapes[0]))
         tensors = [argument(f"tensor{i}", shape) for i in range(ep.tensor_count(two.steps))]
-        first, second = self.rows.declare(), self.windows.declare()
+        first, self.first_steps = self._constants("first", self.rows.weight_shape, one.steps)
+        second, self.second_steps = self._constants("second", self.windows.weight_shape, two.steps)
         out = argument("out", shape)
         self.data, self.rows.weights = flat(data), flat(first)
         self.windows.weights, self.out = None if second is None else flat(second), flat(out)
@@ -99,6 +157,12 @@ class Emitter:
             image, band = unit // (g.band_count * g.chunks), unit // g.chunks % g.band_count
             chunk = unit % g.chunks
             self._unit(T.Bind(image), T.Bind(band), T.Bind(chunk))
+
+    def _constants(self, name: str, shape: tuple[int, ...] | None, steps: ep.Epilogue) -> tuple[Any, Steps]:
+        """The arguments of one operator: its weights, if any, and the constants of its epilogue."""
+        weights = None if shape is None else argument(f"{name}_weights", shape)
+        constants = [argument(f"{name}{i}", (self.g.channels,)) for i in range(ep.channel_count(steps))]
+        return weights, Steps(steps, constants)
 
     def _unit(self, image: Any, band: Any, chunk: Any) -> None:
         """A chunk of channels in a band of rows."""
@@ -119,7 +183,7 @@ class Emitter:
 
                 def row(line: Any = line) -> None:
                     place = (line % g.window_rows) * g.row_floats + two.pad[1] * (g.vectors * g.lanes)
-                    self.rows.row(ring, T.Bind(place), image, chunk, line, line == first_line)
+                    self._row(ring, T.Bind(place), image, chunk, line, line == first_line)
 
                 guarded([line >= 0, line < self.first.oh], row)
             self._output_row(ring, image, chunk, y, top)
@@ -142,6 +206,27 @@ class Emitter:
                 clear(row, g.row_pixels - right, right)
         clear(g.window_rows, 0, g.row_pixels)
 
+    def _row(self, ring: Any, place: Any, image: Any, chunk: Any, line: Any, is_first: Any) -> None:
+        """Row ``line`` of the middle into the ring, from ``place`` on."""
+        g, steps = self.g, self.first_steps
+        self.rows.prepare(image, line, is_first)
+        with T.serial(0, g.pixel_tiles) as tile:
+            x = T.Bind(clamped_start(tile, g.pixels, self.first.ow, g.pixel_tiles * g.pixels))
+            acc = vector_registers(g.pixels * g.vectors, g.lanes)
+            channels = [T.Bind((chunk * g.vectors + v) * g.lanes) for v in range(g.vectors)]
+            self.start_sums(acc, channels * g.pixels, steps)
+            self.rows.reduce(acc, image, chunk, line, x)
+            for slot, channel in enumerate(channels * g.pixels):
+                with T.vectorized(0, g.lanes) as lane:
+                    value = steps.after(acc[slot * g.lanes + lane], channel + lane, [])
+                    T.buffer_store(ring, value, [place + (x * g.vectors + slot) * g.lanes + lane])
+
+    def start_sums(self, acc: Any, channels: list[Any], steps: Steps) -> None:
+        """What accumulators of sums begin with, one for each of ``channels``."""
+        for slot, channel in enumerate(channels):
+            with T.vectorized(0, self.g.lanes) as lane:
+                T.buffer_store(acc, steps.start(channel + lane), [slot * self.g.lanes + lane])
+
     def _output_row(self, ring: Any, image: Any, chunk: Any, y: Any, top: Any) -> None:
         """Row ``y`` of the output, whose window begins at row ``top`` of the middle."""
         g, two = self.g, self.second
@@ -153,8 +238,7 @@ class Emitter:
             rows.append(T.Bind(place))
         row_floats = two.ow * (self.output.block or two.output_shape[1])
         with T.serial(0, g.column_tiles) as tile:
-            even = two.ow % g.columns == 0
-            x = T.Bind(tile * g.columns if even else tirx.min(tile * g.columns, two.ow - g.columns))
+            x = T.Bind(clamped_start(tile, g.columns, two.ow, g.column_tiles * g.columns))
             for v in range(g.vectors):
                 channel = T.Bind((chunk * g.vectors + v) * g.lanes)
                 positions = [T.Bind(self._position(image, y * two.ow + x + i, channel)) for i in range(g.columns)]
@@ -169,25 +253,3 @@ class Emitter:
             vectors = self.output.physical_shape(two.output_shape)[1]
             return ((image * vectors + channel // self.g.lanes) * pixels + pixel) * self.g.lanes
         return (image * pixels + pixel) * two.output_shape[1] + channel
-
-
-def start_sums(g: Geometry, acc: Any, channels: list[Any], steps: Any) -> None:
-    """What accumulators begin with, one for each of ``channels``; ``steps`` are the epilogue's."""
-    for slot, channel in enumerate(channels):
-        with T.vectorized(0, g.lanes) as lane:
-            T.buffer_store(acc, steps.start(channel + lane), [slot * g.lanes + lane])
-
-
-def store_row_tile(g: Geometry, acc: Any, ring: Any, start: Any, channels: list[Any], steps: Any) -> None:
-    """A register tile of ``pixels`` times ``vectors`` through the epilogue into the ring."""
-    for i in range(g.pixels):
-        for v, channel in enumerate(channels):
-            with T.vectorized(0, g.lanes) as lane:
-                value = steps.after(acc[(i * g.vectors + v) * g.lanes + lane], channel + lane, [])
-                T.buffer_store(ring, value, [start + (i * g.vectors + v) * g.lanes + lane])
-
-
-def tile_start(g: Geometry, tile: Any) -> Any:
-    """First pixel of a register tile of a row of the middle, the last one moved back to the end of the row."""
-    width = g.first.ow
-    return T.Bind(tile * g.pixels if width % g.pixels == 0 else tirx.min(tile * g.pixels, width - g.pixels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+from te_kernels.conv2d_pair._padding import padded_width
 from te_kernels.task import ConvTask, PairTask, PoolTask
 from te_kernels.tiling import cdiv
 
@@ -58,8 +59,7 @@ class Geometry:
     @property
     def row_pixels(self) -> int:
         """Pixels of a row of the middle with its padding."""
-        t = self.second
-        return max(t.pad[1] + t.w, (t.ow - 1) * t.stride[1] + (t.s - 1) * t.dilation[1] + 1)
+        return padded_width(self.second)
 
     @property
     def row_floats(self) -> int:

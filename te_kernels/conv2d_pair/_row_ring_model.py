@@ -8,8 +8,6 @@ from te_kernels.machine import Machine
 from te_kernels.task import ConvTask, PairTask, PoolTask
 from te_kernels.tiling import cdiv
 
-#: The part of L1 that a ring may take that is to stay there: the row beside the map is hardly read.
-L1_PART = 1.25
 _MOST_VECTORS, _MOST_COLUMNS, _INSTANCES = 4, 8, 2
 #: Units of work that a thread deals with evenly enough, and the fewest output rows worth a band of their own.
 _MANY_UNITS, _BAND_ROWS = 8, 4

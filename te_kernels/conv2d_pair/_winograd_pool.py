@@ -57,11 +57,9 @@ class _Emitter(kernel.Emitter):
         return self.band
 
     def _work(self) -> None:
-        g, p, (outer, inner) = self.g, self.p, self._input_loops
+        g, p = self.g, self.p
         if g.blocks == 1:
-            transformed = workspace(g.transformed_floats)
-            with T.parallel(0, outer * inner) as index:
-                self._input_tiles(transformed, 0, index // inner, index % inner)
+            transformed = self._only_input()
             with T.parallel(0, g.chunks) as chunk:
                 self.band.allocate()
                 self._pooled_chunk(transformed, 0, chunk, 0, 0, None)
@@ -76,8 +74,7 @@ class _Emitter(kernel.Emitter):
             first = T.Bind(number * blocks)
             with T.serial(0, tirx.max(tirx.min(blocks, p.image_blocks - first), 0)) as i:
                 block = T.Bind(image * p.image_blocks + first + i)
-                with T.serial(0, outer) as o, T.serial(0, inner) as j:
-                    self._input_tiles(transformed, block, o, j)
+                self._block_input(transformed, block)
                 with T.serial(0, g.chunks) as chunk:
                     border = None
                     if beside is not None:

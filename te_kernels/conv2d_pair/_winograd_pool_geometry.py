@@ -8,6 +8,8 @@ from typing import Any
 from tvm import tirx
 
 from te_kernels.conv2d._transformed_geometry import Geometry
+from te_kernels.conv2d_pair._padding import padded_width
+from te_kernels.generic._tir import clamped_start
 from te_kernels.task import PoolTask
 from te_kernels.tiling import cdiv
 
@@ -45,8 +47,7 @@ class PoolGeometry:
     @property
     def band_width(self) -> int:
         """Pixels of a row with its padding."""
-        p = self.pool
-        return max(p.pad[1] + p.w, (p.ow - 1) * p.stride[1] + p.s)
+        return padded_width(self.pool)
 
     @property
     def band_floats(self) -> int:
@@ -68,13 +69,16 @@ class PoolGeometry:
 
     def tile_start(self, tile: Any) -> Any:
         """First column of a register tile, the last one moved back to the end."""
-        first = tile * self.columns
-        return first if self.pool.ow % self.columns == 0 else tirx.min(first, self.pool.ow - self.columns)
+        return clamped_start(tile, self.columns, self.pool.ow, self.column_tiles * self.columns)
 
     def first_row(self, start: Any) -> Any:
         """First row of the pool's result whose window reaches row ``start`` of the convolution's."""
+        return tirx.max(self._reaching(start), 0)
+
+    def _reaching(self, start: Any) -> Any:
+        """The same were there rows before the first."""
         p = self.pool
-        return tirx.max((start - (p.r - 1) + p.pad[0] + p.stride[0] - 1) // p.stride[0], 0)
+        return (start - (p.r - 1) + p.pad[0] + p.stride[0] - 1) // p.stride[0]
 
     @property
     def shared_rows(self) -> int:
@@ -89,7 +93,7 @@ class PoolGeometry:
         """Shared rows of all bands of all images; none where no window reaches over a border."""
         p, rows = self.pool, self.band_blocks(bands) * self.block_rows
         borders = range(rows, self.conv.task.oh, rows) if bands > 1 else ()
-        firsts = [(start, max(0, -((p.r - 1 - p.pad[0] - start) // p.stride[0]))) for start in borders]
+        firsts = [(start, max(0, self._reaching(start))) for start in borders]
         if not any(row < p.oh and row * p.stride[0] - p.pad[0] < start for start, row in firsts):
             return 0
         units = self.conv.task.n * bands

@@ -15,8 +15,8 @@ from te_kernels.tiling import cdiv
 
 Choice = tuple[WinogradTransform, Blocking]
 
-#: Register tiles of a block beyond which no more are tried, and outputs of a register tile of the pool.
-_MOST_REGISTER_TILES, _MOST_COLUMNS = 6, 8
+#: Register tiles of a block beyond which no more are tried.
+_MOST_REGISTER_TILES = 6
 
 
 def promising(conv: ConvTask, pool: PoolTask, machine: Machine) -> list[Choice]:
@@ -60,9 +60,3 @@ def _blockings(conv: ConvTask, pool: PoolTask, transform: WinogradTransform, mac
                 most = cdiv(most, machine.threads)
             for chunk in sorted({1, min(2, most), most}):
                 yield Blocking(tile, vectors, lanes, block, chunk)
-
-
-def columns(pool: PoolTask) -> int:
-    """Outputs of a register tile of the pool: as many as eight accumulators hold, evenly."""
-    width = pool.ow
-    return min(range(1, min(width, _MOST_COLUMNS) + 1), key=lambda c: (cdiv(width, c) * c / width + 0.7 / c, -c))

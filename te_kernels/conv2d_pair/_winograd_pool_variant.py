@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 
-from te_kernels.conv2d import _transformed_kernel as kernel
 from te_kernels.conv2d._phases import Phases
 from te_kernels.conv2d._winograd import WinogradVariant
 from te_kernels.conv2d._winograd_model import saves
 from te_kernels.conv2d._winograd_phases import MOST_CHANNELS, WinogradPhasesVariant
 from te_kernels.conv2d_pair import _winograd_pool as algorithm
 from te_kernels.conv2d_pair import _winograd_pool_model as model
+from te_kernels.conv2d_pair._row_ring_model import columns
 from te_kernels.conv2d_pair._winograd_pool_geometry import PoolGeometry
 from te_kernels.machine import Machine
 from te_kernels.task import ConvTask, PairTask, PoolTask
@@ -58,7 +58,7 @@ class WinogradPoolVariant(Variant):
             raise Reject(f"no minimal filtering of {unstrided.r}x{unstrided.s} with stride {unstrided.stride}")
         for transform, b in model.promising(unstrided, pool, machine):
             knobs = (b.tile, b.vectors, b.lanes, b.block, b.chunk, transform.m, transform.n)
-            yield cls(data, out, *knobs, model.columns(pool))
+            yield cls(data, out, *knobs, columns(pool))
 
     @property
     def _alone(self) -> WinogradVariant:
@@ -82,12 +82,8 @@ class WinogradPoolVariant(Variant):
         return self._alone.packed_bytes(_layers(task)[0])
 
     def prim_func(self, task: PairTask, machine: Machine) -> tvm.tirx.PrimFunc:
-        layouts, alone = self.layouts(task), self._alone
-        if not isinstance(alone, WinogradPhasesVariant):
-            return algorithm.prim_func(self.geometry(task), layouts, machine, kernel.Tiles())
-        inner = Layouts((f"NCHW{self.lanes}c",), layouts.output)
-        source = alone.phases(_layers(task)[0])
-        return algorithm.prim_func(self.geometry(task), inner, machine, kernel.Tiles(source=source))
+        layouts, tiles = self._alone.tiled(_layers(task)[0])
+        return algorithm.prim_func(self.geometry(task), layouts, machine, tiles)
 
     def error_bound(self, task: PairTask) -> float:
         """The convolution's: a maximum rounds nothing."""

@@ -20,4 +20,4 @@ class DirectDepthwiseNCHWtoNCHWc(DirectDepthwiseVariant):
     @classmethod
     def candidates(cls, task: PairTask, machine: Machine) -> Iterator[DirectDepthwiseVariant]:
         """Best register tiles."""
-        return cls._tiled(task, machine, machine.blocked_layout)
+        return cls._tiled(task, machine, "NCHW", machine.blocked_layout)

@@ -20,4 +20,4 @@ class DirectDepthwiseNCHWtoNHWC(DirectDepthwiseVariant):
     @classmethod
     def candidates(cls, task: PairTask, machine: Machine) -> Iterator[DirectDepthwiseVariant]:
         """Best register tiles."""
-        return cls._tiled(task, machine, "NHWC")
+        return cls._tiled(task, machine, "NCHW", "NHWC")

@@ -20,4 +20,4 @@ class DirectPoolNCHWtoNCHWc(DirectPoolVariant):
     @classmethod
     def candidates(cls, task: PairTask, machine: Machine) -> Iterator[DirectPoolVariant]:
         """Best register tiles."""
-        return cls._tiled(task, machine, machine.blocked_layout)
+        return cls._tiled(task, machine, "NCHW", machine.blocked_layout)

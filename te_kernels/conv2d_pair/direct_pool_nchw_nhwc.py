@@ -20,4 +20,4 @@ class DirectPoolNCHWtoNHWC(DirectPoolVariant):
     @classmethod
     def candidates(cls, task: PairTask, machine: Machine) -> Iterator[DirectPoolVariant]:
         """Best register tiles."""
-        return cls._tiled(task, machine, "NHWC")
+        return cls._tiled(task, machine, "NCHW", "NHWC")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from te_kernels import check
 from te_kernels.conv2d_pair import _row_ring_model as model
 from te_kernels.conv2d_pair._expand_depthwise import ExpandDepthwiseVariant
+from te_kernels.conv2d_pair._pointwise_rows import PointwiseRows
 from te_kernels.conv2d_pair._row_ring_geometry import Geometry
 from te_kernels.conv2d_pair.expand_depthwise_nchwc import ExpandDepthwiseNCHWc
 from te_kernels.conv2d_pair.expand_depthwise_nchwc_nhwc import ExpandDepthwiseNCHWcToNHWC
@@ -107,7 +108,7 @@ def test_tiles_fill_the_registers() -> None:
     """No tile spills, none wastes most of its pixels, and the ring of several vectors fits L1."""
     for c, k, h in itertools.product((16, 24), (96, 144), (7, 14, 28, 56, 112)):
         task = pair(c, k, h, h)
-        tiles = model.best_tiles(task, MACHINE, model.L1_PART * MACHINE.l1_bytes)
+        tiles = model.best_tiles(task, MACHINE, PointwiseRows.ring_bytes(MACHINE))
         assert 1 <= len(tiles) <= 2
         for pixels, vectors in tiles:
             assert pixels * vectors + vectors <= MACHINE.vector_registers
